@@ -1,0 +1,307 @@
+"""What the authority needs of the world, as narrow Protocols, and the records that pass through them.
+
+Adapters live on floor 3. A comment under a method is its contract: every adapter keeps it, and one contract
+suite in tests/contract holds all adapters of a port to it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ca_service.vocabulary import KeyId, LeafIndex, LogId, RevocationReason, Serial, SubjectName, TimestampMs
+
+
+class Clock(Protocol):
+    """The time, as a parameter, so that tests can set it."""
+
+    def __call__(self) -> TimestampMs:
+        """Milliseconds since 1970 in UTC."""
+        ...
+
+
+# -- issuing and the log ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCertificate:
+    """A precertificate on its way into the log, with the row that makes it known to OCSP and to searches.
+
+    `tbs` is the precertificate's TBSCertificate without the poison extension; `not_before` and `not_after`
+    are seconds since 1970; `key_sha256` is lower-case hex over the subject's SubjectPublicKeyInfo; `chain`
+    are the DER certificates from the issuing one up to the root.
+    """
+
+    serial: Serial
+    authority_key: KeyId
+    precertificate: bytes
+    tbs: bytes
+    issuer_key_hash: bytes
+    chain: tuple[bytes, ...]
+    subject: SubjectName
+    oidc_issuer: str
+    oidc_subject: str
+    key_sha256: str
+    not_before: int
+    not_after: int
+    crl_shard: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sequenced:
+    """Where the log put an entry. `leaf` is its MerkleTreeLeaf, which is also what its SCT signs."""
+
+    log_id: LogId
+    leaf_index: LeafIndex
+    timestamp: TimestampMs
+    leaf: bytes
+
+
+class Sequencer(Protocol):
+    """Puts precertificates into the log, many callers at once."""
+
+    def append(self, entry: PendingCertificate) -> Sequenced:
+        """Return only after entry, issued row and new tree head are durable in one transaction.
+
+        Blocks are checked again inside that transaction. Raises IdentityBlocked, LogBusy (queue full),
+        LogUnavailable (nothing was stored, or it cannot be known and was not found), ClockBehind.
+        """
+        ...
+
+
+class Blocks(Protocol):
+    """Who gets no certificates."""
+
+    def check(self, subject: SubjectName, oidc_issuer: str, oidc_subject: str) -> None:
+        """Raise IdentityBlocked when one of them is blocked now; a quick refusal before costly work."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TreeHead:
+    """A signed tree head: `signature` is the DigitallySigned struct over it (RFC 6962 §3.5)."""
+
+    log_id: LogId
+    tree_size: int
+    timestamp: TimestampMs
+    root_hash: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """A stored entry: MerkleTreeLeaf, the precertificate DER, and its chain (issuing certificate first)."""
+
+    leaf_index: LeafIndex
+    leaf: bytes
+    precertificate: bytes
+    chain: tuple[bytes, ...]
+
+
+class LogReader(Protocol):
+    """Reads of one log; everything it returns below the signed size never changes."""
+
+    def head(self) -> TreeHead:
+        """The newest durable tree head."""
+        ...
+
+    def entries(self, start: int, end: int) -> Sequence[LogEntry]:
+        """Entries start..end, end excluded, which the caller has clamped to a signed size."""
+        ...
+
+    def index_of(self, leaf_hash: bytes) -> LeafIndex | None:
+        """Where the leaf with this Merkle leaf hash is, or None."""
+        ...
+
+    def inclusion_proof(self, index: int, tree_size: int) -> list[bytes]:
+        """The audit path of RFC 6962 §2.1.1; index < tree_size <= head().tree_size."""
+        ...
+
+    def consistency_proof(self, first: int, second: int) -> list[bytes]:
+        """The proof of RFC 6962 §2.1.2; 0 < first <= second <= head().tree_size."""
+        ...
+
+
+# -- issued certificates ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedCertificate:
+    """What is known of one issued certificate; times are seconds since 1970."""
+
+    serial: Serial
+    authority_key: KeyId
+    log_shard: str
+    leaf_index: LeafIndex
+    subject: SubjectName
+    oidc_issuer: str
+    oidc_subject: str
+    key_sha256: str
+    not_before: int
+    not_after: int
+    crl_shard: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Which certificates are meant; members that are None do not restrict. An empty selector means none.
+
+    `identity` is a SAN, or a glob with `*` and `?`, compared under SubjectName.normalized. `since` and
+    `until` (seconds since 1970) are a window: certificates valid at any moment in it.
+    """
+
+    identity: str | None = None
+    oidc_issuer: str | None = None
+    key_sha256: str | None = None
+    log_index: tuple[str, int] | None = None
+    serial: Serial | None = None
+    since: int | None = None
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """One certificate taken back; times are seconds since 1970.
+
+    `revocation_date` is the moment from which its signatures are not to be trusted, `revoked_at` when
+    that was decided. `reason` is published, `comment` is not.
+    """
+
+    serial: Serial
+    authority_key: KeyId
+    crl_shard: str
+    revocation_date: int
+    revoked_at: int
+    reason: RevocationReason
+    comment: str = ""
+
+
+class IssuedCertificates(Protocol):
+    """Reads of what was issued."""
+
+    def by_serial(self, serial: Serial) -> IssuedCertificate | None:
+        """The certificate with this serial, of whichever authority key (serials are random, 159 bits)."""
+        ...
+
+    def find(self, selector: Selector, limit: int) -> Sequence[tuple[IssuedCertificate, Revocation | None]]:
+        """What the selector means, newest first, at most `limit`."""
+        ...
+
+
+# -- revocation and publication -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts: `name` is an OIDC subject or `local:USER`; `source` an address or host; a request id."""
+
+    name: str
+    source: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateStatus:
+    """What OCSP has to know of a serial, read in one consistent look."""
+
+    issued: bool
+    revocation: Revocation | None
+
+
+@dataclass(frozen=True, slots=True)
+class CrlShard:
+    """One CRL partition: (issuing key, month of issue, sub-shard), as its URL in the leaves names it.
+
+    `generation` counts changes that its CRL must show; `published_generation` is what the stored CRL shows.
+    `covers_from` (seconds) is the earliest notAfter of a certificate that names it.
+    """
+
+    authority_key: KeyId
+    name: str
+    url: str
+    covers_from: int
+    generation: int
+    crl_number: int
+    published_generation: int
+    this_update: int
+    next_update: int
+    crl: bytes
+
+
+class Revocations(Protocol):
+    """Revocations, and the counter by which every worker knows that its cached answers are old."""
+
+    def generation(self) -> int:
+        """The number of revocation changes so far: cheap, read afresh on every call, never cached."""
+        ...
+
+    def status(self, authority_key: KeyId, serial: Serial) -> CertificateStatus:
+        """Whether this key issued the serial, and its revocation."""
+        ...
+
+    def revoke(self, revocations: Sequence[Revocation], actor: Actor, action: str) -> Sequence[Revocation]:
+        """Store them, bump generations, and append the audit record, in one durable transaction.
+
+        Returns those that changed something. One already revoked stays as it is unless the new date is
+        earlier or the reason was unspecified (stricter, never looser). Raises StoreUnavailable.
+        """
+        ...
+
+
+class Shards(Protocol):
+    """CRL shards and the newest CRL of each."""
+
+    def get(self, authority_key: KeyId, name: str) -> CrlShard | None:
+        """The shard with its newest published CRL, or None when there is no such shard."""
+        ...
+
+    def all(self) -> Sequence[CrlShard]:
+        """Every shard, oldest first."""
+        ...
+
+    def create(self, shard: CrlShard) -> CrlShard:
+        """Store a new shard with its first CRL; when another worker was first, return that one."""
+        ...
+
+    def rebuild(
+        self,
+        authority_key: KeyId,
+        name: str,
+        build: "CrlBuilder",
+    ) -> CrlShard:
+        """Under the shard's lock: read it and its revocations, call `build`, store what it returns.
+
+        `build` returns None to leave the shard as it is (another worker has just rebuilt it). The number
+        it is given is strictly greater than that of any CRL stored before for the shard.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltCrl:
+    """A signed CRL and its times in seconds since 1970."""
+
+    crl: bytes
+    this_update: int
+    next_update: int
+
+
+class CrlBuilder(Protocol):
+    """Builds a shard's next CRL from what is stored."""
+
+    def __call__(
+        self, shard: CrlShard, crl_number: int, revocations: Iterable[Revocation]
+    ) -> BuiltCrl | None:
+        """Return the signed CRL, or None when the stored one is good enough."""
+        ...
+
+
+class Observer(Protocol):
+    """Where the authority tells what it did, for metrics; it must not fail and not block."""
+
+    def count(self, event: str, **labels: str) -> None:
+        """One more of this event."""
+        ...
+
+    def duration(self, stage: str, seconds: float) -> None:
+        """How long a stage of the work took."""
+        ...

@@ -1,0 +1,300 @@
+"""One tree of what can go wrong, for callers and operators; only web/problems knows how it looks over HTTP.
+
+Each leaf class has a stable slug (`reason`), the cause (its docstring's first line) and a `remedy`. A
+message says what failed, what was expected, what came and what to do; it never holds a token, an e-mail
+address or a key.
+"""
+
+import enum
+from typing import ClassVar
+
+
+class Code(enum.IntEnum):
+    """The gRPC status codes this service answers with (google.rpc.Code)."""
+
+    INVALID_ARGUMENT = 3
+    NOT_FOUND = 5
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
+
+
+class CAError(Exception):
+    """Something this service can name went wrong."""
+
+    code: ClassVar[Code] = Code.INTERNAL
+    reason: ClassVar[str] = "internal"
+    remedy: ClassVar[str] = "Give the request id to the operator, who finds the detail in the service's log."
+
+    def __init__(self, message: str, *, retry_after: int | None = None, **facts: str) -> None:
+        """Take a sentence for people, seconds to wait before a retry, and short facts for programs.
+
+        `facts` become `metadata` of the answer: expected and received values, claim names; no personal data.
+        """
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+        self.facts = facts
+
+
+# -- the caller's fault ----------------------------------------------------------------------------
+
+
+class InvalidRequest(CAError):
+    """The request cannot be served as it is."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "invalid-request"
+    remedy = "Correct the request as the message says and send it again."
+
+
+class MalformedRequest(InvalidRequest):
+    """The body or a parameter is not of the documented form."""
+
+    reason = "malformed-request"
+    remedy = "Send the form that /openapi.json describes for this call."
+
+
+class BodyTooLarge(InvalidRequest):
+    """The body is longer than any honest request."""
+
+    reason = "body-too-large"
+    remedy = "Send a smaller body; a signing request stays far below the limit."
+
+
+class TokenMissing(InvalidRequest):
+    """No identity token came with the request."""
+
+    reason = "token-missing"
+    remedy = "Send the OIDC token as credentials.oidcIdentityToken or as Authorization: Bearer."
+
+
+class TokenMalformed(InvalidRequest):
+    """The identity token is not a signed JWT of the compact form."""
+
+    reason = "token-malformed"
+    remedy = "Send the ID token exactly as the issuer gave it: three base64url parts joined by dots."
+
+
+class TokenIssuerUnknown(InvalidRequest):
+    """The token's issuer is not in this service's issuer file."""
+
+    reason = "token-issuer-unknown"
+    remedy = "Use an issuer listed by GET /api/v2/configuration, or ask the operator to add yours."
+
+
+class TokenAlgorithmRefused(InvalidRequest):
+    """The token is signed with an algorithm that is not accepted from this issuer."""
+
+    reason = "token-algorithm-refused"
+    remedy = "Have the issuer sign with an asymmetric algorithm the message lists."
+
+
+class TokenKeyUnknown(InvalidRequest):
+    """The token names a signing key that its issuer does not publish, or names none among several."""
+
+    reason = "token-key-unknown"
+    remedy = "Get a fresh token; if it persists, the issuer's jwks_uri lacks the key it signs with."
+
+
+class TokenKeyRefused(InvalidRequest):
+    """The issuer's signing key is too weak to trust or does not fit the algorithm."""
+
+    reason = "token-key-refused"
+    remedy = "The issuer must sign with RSA of at least 2048 bits, ECDSA or Ed25519."
+
+
+class TokenSignatureInvalid(InvalidRequest):
+    """The token's signature does not verify with the issuer's published key."""
+
+    reason = "token-signature-invalid"
+    remedy = "Get a fresh token; this one was altered or signed with another key."
+
+
+class TokenAudienceMismatch(InvalidRequest):
+    """The token was made for somebody else."""
+
+    reason = "token-audience-mismatch"
+    remedy = "Ask the issuer for a token with the audience the message names."
+
+
+class TokenExpired(InvalidRequest):
+    """The token's lifetime is over."""
+
+    reason = "token-expired"
+    remedy = "Get a fresh token and check the clock of the machine that asked for it."
+
+
+class TokenNotYetValid(InvalidRequest):
+    """The token says it was issued in, or is valid only from, the future."""
+
+    reason = "token-not-yet-valid"
+    remedy = "Check the issuer's clock; more than 30 seconds of difference are not accepted."
+
+
+class TokenClaimMissing(InvalidRequest):
+    """The token lacks a claim that its issuer type needs."""
+
+    reason = "token-claim-missing"
+    remedy = "Have the issuer put the named claim into the token (often a scope, such as email)."
+
+
+class TokenClaimInvalid(InvalidRequest):
+    """A claim of the token does not have a value this issuer type accepts."""
+
+    reason = "token-claim-invalid"
+    remedy = "Correct the claim at the issuer as the message says."
+
+
+class EmailNotVerified(InvalidRequest):
+    """The issuer does not say that the e-mail address was verified."""
+
+    reason = "email-not-verified"
+    remedy = "Verify the address at the issuer, so that its tokens carry email_verified: true."
+
+
+class PublicKeyMalformed(InvalidRequest):
+    """The public key cannot be read."""
+
+    reason = "public-key-malformed"
+    remedy = "Send a PEM PUBLIC KEY block, or the DER of a SubjectPublicKeyInfo."
+
+
+class PublicKeyRefused(InvalidRequest):
+    """The public key is of a kind, size or weakness that is not certified."""
+
+    reason = "public-key-refused"
+    remedy = "Make a fresh key of a listed kind; ECDSA P-256 suits every client."
+
+
+class CsrMalformed(InvalidRequest):
+    """The certificate signing request cannot be read."""
+
+    reason = "csr-malformed"
+    remedy = "Send base64 of a PEM CERTIFICATE REQUEST (PKCS#10)."
+
+
+class ProofInvalid(InvalidRequest):
+    """The proof of possession does not verify: the key did not sign this identity."""
+
+    reason = "proof-invalid"
+    remedy = "Sign the challenge the message names with the private key whose public half you sent."
+
+
+class IdentityBlocked(InvalidRequest):
+    """This identity, or its issuer, is blocked from getting certificates."""
+
+    reason = "identity-blocked"
+    remedy = "Ask the operator, naming the request id; only an administrator can lift a block."
+
+
+class IdentityRefused(InvalidRequest):
+    """The operator's policy does not give certificates to this identity."""
+
+    reason = "identity-refused"
+    remedy = "Ask the operator which identities of this issuer get certificates."
+
+
+class NotFound(CAError):
+    """What the request names does not exist here."""
+
+    code = Code.NOT_FOUND
+    reason = "not-found"
+    remedy = "Check the path; /openapi.json lists every call."
+
+
+class PermissionDenied(CAError):
+    """The caller may not do this."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "permission-denied"
+    remedy = "Ask an operator who holds the role the message names."
+
+
+class SubmissionRefused(PermissionDenied):
+    """This log takes entries from its own authority only."""
+
+    reason = "submission-refused"
+    remedy = "Get a certificate through /api/v2/signingCert; it is logged before you have it."
+
+
+class RateLimited(CAError):
+    """Too many requests in too short a time."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "rate-limited"
+    remedy = "Wait as long as Retry-After says."
+
+
+class Unimplemented(CAError):
+    """This service does not offer that."""
+
+    code = Code.UNIMPLEMENTED
+    reason = "unimplemented"
+    remedy = "See /openapi.json for what it offers."
+
+
+# -- passing trouble -------------------------------------------------------------------------------
+
+
+class Unavailable(CAError):
+    """The service cannot do this right now."""
+
+    code = Code.UNAVAILABLE
+    reason = "unavailable"
+    remedy = "Try again after the seconds that Retry-After says."
+
+
+class IssuerUnavailable(Unavailable):
+    """The identity provider's keys could not be fetched."""
+
+    reason = "issuer-unavailable"
+    remedy = "Try again shortly; the operator sees with `ca-service doctor` why the issuer does not answer."
+
+
+class LogBusy(Unavailable):
+    """More certificates are waiting to be logged than the log takes at once."""
+
+    reason = "log-busy"
+
+
+class LogUnavailable(Unavailable):
+    """The log could not store the entry, so no certificate was released."""
+
+    reason = "log-unavailable"
+
+
+class StoreUnavailable(Unavailable):
+    """The database could not be read or written."""
+
+    reason = "store-unavailable"
+
+
+class ClockBehind(Unavailable):
+    """The clock of this machine is behind the log's newest entry."""
+
+    reason = "clock-behind"
+    remedy = "The operator must correct the clock; nothing is signed until then."
+
+
+# -- the operator's side ---------------------------------------------------------------------------
+
+
+class ConfigurationError(CAError):
+    """A setting, file or key is missing, wrong or contradicts another; the message names it."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "configuration"
+    remedy = "Correct what the message names, then run `ca-service doctor`."
+
+
+class AlreadyExists(CAError):
+    """The directory already holds an authority, and keys are never overwritten."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "already-exists"
+    remedy = "Choose another directory, or move the old one away yourself."
