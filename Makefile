@@ -1,0 +1,28 @@
+# The tasks of this repository; `make help` lists them. Each is a script that also runs by itself.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test quick format bench clean
+
+help: ## list these tasks
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: ## .venv and everything the tests need, as the lock files say
+	scripts/setup test
+
+demo: ## from an identity token to a revoked certificate in under two minutes
+	scripts/demo
+
+test: ## everything CI runs
+	scripts/test
+
+quick: ## static checks, unit and property tests
+	scripts/test --quick
+
+format: ## let ruff rewrite what it can
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+bench: ## CPU per certificate against its floor, OCSP against an empty view
+	scripts/bench
+
+clean: ## remove caches (not .venv)
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

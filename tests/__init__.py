@@ -1,0 +1,1 @@
+"""Tests of ca-service: each folder judges it from another side."""

@@ -1,0 +1,1 @@
+"""The service judged by programs we did not write."""

@@ -1,0 +1,92 @@
+"""What all tests share: no proxies, no sockets in unit tests, one service per run, times per folder."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.support.processes import RunningService, dev_service, http, running
+from tests.support.rekor import LocalRekor
+from tests.support.tokens import TokenDesk
+
+HERE = Path(__file__).parent
+WITHOUT_SOCKETS = ("unit", "property")
+
+# Seconds each folder may take on two cores; over it is reported, not failed: machines differ.
+BUDGETS = {
+    "unit": 120,
+    "property": 150,
+    "contract": 120,
+    "vectors": 20,
+    "conformance": 300,
+    "faults": 180,
+    "e2e": 240,
+}
+
+_spent: dict[str, float] = defaultdict(float)
+
+for _name in [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "all_proxy")]:
+    del os.environ[_name]
+
+
+def _folder(path: Path) -> str:
+    return path.relative_to(HERE).parts[0]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Unit and property tests run with sockets off: they test what does no input or output."""
+    for item in items:
+        if _folder(item.path) in WITHOUT_SOCKETS:
+            item.add_marker(pytest.mark.disable_socket)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Add up how long each folder takes."""
+    _spent[report.nodeid.split("/")[1]] += report.duration
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print each folder's time beside its budget."""
+    terminalreporter.section("time per folder")
+    for folder, seconds in sorted(_spent.items()):
+        budget = BUDGETS.get(folder, 60)
+        verdict = "" if seconds <= budget else "   over its budget"
+        terminalreporter.write_line(f"{folder:12} {seconds:6.1f} s of {budget:4} s{verdict}")
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """`ca-service dev` with two workers, shared by the run: use an identity of your own in each test."""
+    with running(dev_service(tmp_path_factory.mktemp("service") / "ca")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def tokens(service: RunningService) -> TokenDesk:
+    """Identity tokens for the shared service."""
+    return TokenDesk(service)
+
+
+@pytest.fixture(scope="session")
+def rekor() -> Iterator[LocalRekor]:
+    """A Rekor v1 on loopback."""
+    with LocalRekor() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def trust(service: RunningService, rekor: LocalRekor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `export-trust` writes for the shared service and the Rekor."""
+    folder = tmp_path_factory.mktemp("trust")
+    key = rekor.write_key(folder / "rekor.pub")
+    return service.export_trust(folder / "files", {rekor.url: key})
+
+
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    """An HTTP session of this test's own."""
+    with http() as opened:
+        yield opened

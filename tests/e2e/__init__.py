@@ -1,0 +1,1 @@
+"""The whole service in its own processes, over HTTP and by its command."""

@@ -1,0 +1,1 @@
+"""Break something, observe, mend, then check the whole log."""

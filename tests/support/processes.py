@@ -1,0 +1,257 @@
+"""A real ca-service in its own processes, on a free loopback port and in a directory of its own."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self, TypeVar
+
+import psutil
+import requests
+
+CA_SERVICE = Path(sys.executable).parent / "ca-service"
+_START_SECONDS = 60.0
+_STOP_SECONDS = 30.0
+T = TypeVar("T")
+
+
+class NotReady(AssertionError):
+    """The service did not become ready; the message carries its output."""
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def http() -> requests.Session:
+    """A session that ignores proxies of the environment: everything asked in tests is on loopback."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
+
+
+def wait_until(condition: Callable[[], T], seconds: float, what: str, pause: float = 0.02) -> T:
+    """Poll until `condition` returns something true and return that; AssertionError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"after {seconds} seconds still not: {what}")
+        time.sleep(pause)
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment without proxies and without settings of the service, plus `extra`."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("CASVC_") and not name.lower().endswith("_proxy")
+    }
+    return {**kept, **(extra or {})}
+
+
+def run(
+    *arguments: str | Path, environ: Mapping[str, str] | None = None, stdin: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `ca-service ARGUMENTS` to its end, at most a minute, without judging its exit code."""
+    return subprocess.run(
+        [str(CA_SERVICE), *map(str, arguments)],
+        env=environment(environ),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def succeed(*arguments: str | Path, environ: Mapping[str, str] | None = None) -> str:
+    """Run `ca-service ARGUMENTS`, demand exit code 0, and return what it printed."""
+    done = run(*arguments, environ=environ)
+    assert done.returncode == 0, (
+        f"ca-service {arguments[0]}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+    )
+    return done.stdout
+
+
+@dataclass
+class RunningService:
+    """A server with its workers; `command` is what was started, `url` where it answers."""
+
+    directory: Path
+    url: str
+    command: Sequence[str]
+    environ: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "ca.toml"
+
+    @property
+    def output(self) -> Path:
+        """Where everything the server prints goes, across restarts."""
+        return self.directory / "server-output.log"
+
+    @property
+    def bind(self) -> str:
+        return self.url.removeprefix("http://")
+
+    def start(self) -> Self:
+        """Start the processes and return once /readyz says so."""
+        assert self.process is None, "already running"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(
+                self.command,
+                env=environment(self.environ),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.wait_ready()
+        return self
+
+    def wait_ready(self) -> None:
+        """Return once /readyz answers 200; NotReady with the server's output when it does not."""
+        deadline = time.monotonic() + _START_SECONDS
+        with http() as session:
+            while time.monotonic() < deadline:
+                if self.process is not None and self.process.poll() is not None:
+                    raise NotReady(f"{self.command} ended with {self.process.returncode}\n{self.tail()}")
+                with contextlib.suppress(requests.RequestException):
+                    if session.get(f"{self.url}/readyz", timeout=5).status_code == 200:
+                        return
+                time.sleep(0.05)
+        raise NotReady(f"{self.command} was not ready after {_START_SECONDS} seconds\n{self.tail()}")
+
+    def tail(self, lines: int = 60) -> str:
+        """The last lines the server printed."""
+        if not self.output.exists():
+            return "(no output)"
+        return "\n".join(self.output.read_text(errors="replace").splitlines()[-lines:])
+
+    def family(self) -> list[psutil.Process]:
+        """Every living process of this server: those of the session that start() opened."""
+        assert self.process is not None, "not running"
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(ProcessLookupError, psutil.Error):
+                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that answer requests: the children of gunicorn's master."""
+        family = self.family()
+        parents = {process.ppid() for process in family}
+        return [process for process in family if process.pid not in parents]
+
+    def stop(self) -> None:
+        """End it as an operator does (SIGTERM) and check that nothing of it is left."""
+        if self.process is None:
+            return
+        family = self.family()
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(
+                f"the server did not stop within {_STOP_SECONDS} seconds\n{self.tail()}"
+            ) from None
+        _, left = psutil.wait_procs(family, timeout=5)
+        for process in left:
+            process.kill()
+        self.process = None
+        assert not left, f"left behind after SIGTERM: {left}"
+
+    def kill(self) -> None:
+        """kill -9 for every process of the server at once, as a power cut does."""
+        assert self.process is not None, "not running"
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(_STOP_SECONDS)
+        self.process = None
+
+    def cli(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run `ca-service ARGUMENTS --config` of this service."""
+        return run(*arguments, "--config", self.config, environ=self.environ)
+
+    def admin(self, *arguments: str | Path) -> str:
+        """Run `ca-service ARGUMENTS --config` of this service, demand success, return what it printed."""
+        return succeed(*arguments, "--config", self.config, environ=self.environ)
+
+    def export_trust(self, out: Path, rekors: Mapping[str, Path] | None = None) -> Path:
+        """Write the trust files into `out` and return it."""
+        named = [f"--rekor={url}={key}" for url, key in (rekors or {}).items()]
+        self.admin("export-trust", "--out", out, *named)
+        return out
+
+    def shard(self) -> str:
+        """The name of the log shard, as in /ctlog/<shard>/."""
+        found = re.search(r'^shard\s*=\s*"([^"]+)"', self.config.read_text(), re.MULTILINE)
+        assert found, self.config.read_text()
+        return found.group(1)
+
+
+def dev_service(
+    directory: Path, *, workers: int = 2, environ: Mapping[str, str] | None = None
+) -> RunningService:
+    """`ca-service dev` on a free port, not yet started."""
+    port = free_port()
+    return RunningService(
+        directory=directory,
+        url=f"http://127.0.0.1:{port}",
+        command=[str(CA_SERVICE), "dev", "--dir", str(directory), "--bind", f"127.0.0.1:{port}"],
+        environ={"CASVC_SERVER__WORKERS": str(workers), **(environ or {})},
+    )
+
+
+def production_service(
+    directory: Path,
+    *,
+    issuers: str,
+    workers: int = 2,
+    environ: Mapping[str, str] | None = None,
+) -> RunningService:
+    """`ca-service init` in `directory` with the given issuer file, then `serve`, not yet started."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    succeed("init", "--dir", directory, "--url", url, "--organization", "Example Organization")
+    (directory / "issuers.yaml").write_text(issuers)
+    return RunningService(
+        directory=directory,
+        url=url,
+        command=[
+            *(str(CA_SERVICE), "serve", "--config", str(directory / "ca.toml")),
+            *("--bind", f"127.0.0.1:{port}", "--workers", str(workers)),
+        ],
+        environ={"CASVC_OIDC__PRIVATE_NETWORKS": '["127.0.0.0/8"]', **(environ or {})},
+    )
+
+
+@contextlib.contextmanager
+def running(service: RunningService) -> Iterator[RunningService]:
+    """Start the service for a with block; its output is shown when the block fails."""
+    try:
+        yield service.start()
+    except BaseException:
+        print(f"--- output of {service.url}\n{service.tail()}", file=sys.stderr)
+        raise
+    finally:
+        service.stop()
