@@ -1,0 +1,248 @@
+"""Every setting: its meaning, its default, its limits, and the checks between settings.
+
+The descriptions are the documentation: config/ca.toml, the file `init` writes and the configuration
+reference are all made from this model.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    model_validator,
+)
+
+from ca_service.settings import forms
+
+ClientKeyKind = Literal["ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa", "ed25519"]
+
+
+class Section(BaseModel):
+    """A table of the settings file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True)
+
+
+class ServiceSettings(Section):
+    """Where this service is found. Fixed at `init`: certificates in the field name these addresses."""
+
+    url: Annotated[str, AfterValidator(forms.origin_url)] = Field(
+        description="What signers call, at the root of an origin; https in production."
+    )
+    status_url: Annotated[str, AfterValidator(forms.plain_url)] = Field(
+        description="What certificates name for CRL, OCSP and the issuing certificate; always plain http."
+    )
+    organization: Annotated[str, AfterValidator(forms.title)] = Field(
+        default="ca-service", max_length=64, description="The organization in the authority's names."
+    )
+
+
+class ServerSettings(Section):
+    """The HTTP server."""
+
+    bind: Annotated[str, AfterValidator(forms.address)] = Field(
+        default="127.0.0.1:5555", description="The address and port to listen on."
+    )
+    workers: int = Field(default=0, ge=0, le=256, description="Worker processes; 0 means one per core.")
+    threads: int = Field(default=16, ge=1, le=512, description="Threads in each worker.")
+    behind_proxy: bool = Field(
+        default=False,
+        description="Whether a reverse proxy in front ends TLS and sets X-Forwarded-For and -Proto. Without "
+        "it, listening off loopback is refused: tokens would travel in plain http.",
+    )
+    graceful_timeout_seconds: int = Field(
+        default=30, ge=1, le=600, description="How long a request may go on after a stop was asked for."
+    )
+
+
+class DatabaseSettings(Section):
+    """The database of record: issued certificates, log, revocations."""
+
+    url: Annotated[str, AfterValidator(forms.database_url)] = Field(
+        default="sqlite:///state/ca.db",
+        description="An SQLAlchemy URL: sqlite:///FILE (relative to this file's folder), or "
+        "postgresql+psycopg://USER@HOST/NAME.",
+    )
+
+
+class RedisSettings(Section):
+    """Rate limits and wake-ups shared between nodes; nothing that must be kept or trusted."""
+
+    url: Annotated[str, AfterValidator(forms.redis_url)] = Field(
+        default="",
+        description="A redis:// or rediss:// URL; empty means each process keeps its own.",
+    )
+
+
+class AuthoritySettings(Section):
+    """The issuing certificate, its key, and the certificates it issues."""
+
+    certificates: Path = Field(
+        default=Path("authority/chain.pem"), description="PEM chain: the issuing certificate, then the root."
+    )
+    key: Path = Field(default=Path("private/issuing.key"), description="The issuing key, PKCS#8 PEM.")
+    root_crl: Path = Field(
+        default=Path("authority/root.crl"), description="The root's CRL (DER), served at the status URL."
+    )
+    lifetime_seconds: int = Field(
+        default=600, ge=60, le=86400, description="How long a certificate is valid, from issue."
+    )
+    client_keys: tuple[ClientKeyKind, ...] = Field(
+        default=("ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa", "ed25519"),
+        min_length=1,
+        description="The kinds of keys that get certificates.",
+    )
+
+
+class LogSettings(Section):
+    """The transparency log. Shard and origin are fixed at `init`: they are part of what the log signs."""
+
+    shard: Annotated[str, AfterValidator(forms.shard)] = Field(description="The name of the current log.")
+    origin: Annotated[str, AfterValidator(forms.log_origin)] = Field(
+        description="The log's name in its checkpoints: its URL without the scheme."
+    )
+    key: Path = Field(description="The log's key (P-256), PKCS#8 PEM; never the issuing key.")
+    queue_size: int = Field(
+        default=1024, ge=1, le=65536, description="How many entries may wait in each worker."
+    )
+    batch_size: int = Field(
+        default=256, ge=1, le=4096, description="How many entries go into one transaction at most."
+    )
+
+
+class CrlSettings(Section):
+    """Certificate revocation lists."""
+
+    subshards: int = Field(
+        default=16, ge=1, le=256, description="Lists per month of issue; more are smaller, each."
+    )
+    valid_hours: int = Field(default=168, ge=2, le=240, description="From thisUpdate to nextUpdate.")
+    refresh_hours: int = Field(
+        default=24,
+        ge=1,
+        le=168,
+        description="How old a list grows before it is signed anew; a revocation signs it at once.",
+    )
+
+
+class OcspSettings(Section):
+    """Status answers."""
+
+    valid_hours: int = Field(default=24, ge=1, le=240, description="From thisUpdate to nextUpdate.")
+    max_age_seconds: int = Field(
+        default=300, ge=0, le=86400, description="How long caches in between may repeat an answer."
+    )
+
+
+class KeysSettings(Section):
+    """The passphrase of the private key files."""
+
+    passphrase_file: Annotated[Path | None, BeforeValidator(forms.path_or_none)] = Field(
+        default=None,
+        description="A file holding it, readable by this service's user alone; none when absent.",
+    )
+    passphrase: SecretStr | None = Field(
+        default=None,
+        description="The passphrase itself: only as CASVC_KEYS__PASSPHRASE, never in this file.",
+    )
+
+
+class OidcSettings(Section):
+    """How identity providers are reached."""
+
+    private_networks: Annotated[tuple[str, ...], AfterValidator(forms.networks)] = Field(
+        default=(), description="Private address ranges where identity providers may live; none by default."
+    )
+
+
+class LimitsSettings(Section):
+    """What one request may take."""
+
+    body_bytes: int = Field(
+        default=65536, ge=16384, le=4194304, description="The longest request body that is read."
+    )
+
+
+class MetricsSettings(Section):
+    """Prometheus metrics, on an address of their own."""
+
+    bind: Annotated[str, AfterValidator(forms.optional_address)] = Field(
+        default="",
+        description="The address and port for GET /metrics, such as 127.0.0.1:9555; off when empty.",
+    )
+
+
+class LoggingSettings(Section):
+    """The JSON log on standard error. It never holds a token, an e-mail address or a key."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least severe message that is written."
+    )
+    access: bool = Field(default=True, description="Whether each request is written.")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where values came from: the file, its folder, and the source of each that is no default."""
+
+    file: Path
+    folder: Path
+    sources: Mapping[str, str]
+
+
+class Settings(Section):
+    """All settings. Paths are absolute once loaded; `folder` is the folder of the settings file."""
+
+    issuers: Path = Field(
+        default=Path("issuers.yaml"), description="The identity providers, in Fulcio's own file format."
+    )
+    service: ServiceSettings
+    server: ServerSettings = ServerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    redis: RedisSettings = RedisSettings()
+    authority: AuthoritySettings = AuthoritySettings()
+    log: LogSettings
+    crl: CrlSettings = CrlSettings()
+    ocsp: OcspSettings = OcspSettings()
+    keys: KeysSettings = KeysSettings()
+    oidc: OidcSettings = OidcSettings()
+    limits: LimitsSettings = LimitsSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    logging: LoggingSettings = LoggingSettings()
+
+    SECRET_URLS: ClassVar[frozenset[str]] = frozenset({"database.url", "redis.url"})
+    _origin: Origin | None = PrivateAttr(default=None)
+
+    @property
+    def origin(self) -> Origin:
+        """Where these settings came from."""
+        if self._origin is None:
+            raise RuntimeError("settings are made by load_settings, which knows where they came from")
+        return self._origin
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the settings file, to which relative paths refer."""
+        return self.origin.folder
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Self:
+        """Check what settings must hold to each other; the message starts with the setting at fault."""
+        if self.crl.refresh_hours >= self.crl.valid_hours:
+            raise ValueError(
+                f"crl.refresh_hours|less than [crl] valid_hours ({self.crl.valid_hours}), or lists run out"
+                f" before the next one|{self.crl.refresh_hours}"
+            )
+        if self.log.key == self.authority.key:
+            raise ValueError(f"log.key|another file than [authority] key|{self.log.key}")
+        if self.metrics.bind and self.metrics.bind.rpartition(":")[2] == self.server.bind.rpartition(":")[2]:
+            raise ValueError(f"metrics.bind|another port than [server] bind|{self.metrics.bind}")
+        return self

@@ -1,0 +1,156 @@
+"""Settings come from a file and the environment, and nothing unknown or contradictory passes."""
+
+from pathlib import Path
+
+import pytest
+
+from ca_service.errors import ConfigurationError
+from ca_service.settings import load_settings
+from ca_service.settings.reading import environment_name, setting_names, shown, with_values
+from ca_service.settings.rendering import EXAMPLE, settings_file
+
+FIXED = """
+[service]
+url = "http://127.0.0.1:5555"
+status_url = "http://127.0.0.1:5555"
+[log]
+shard = "2026"
+origin = "127.0.0.1:5555/ctlog/2026"
+key = "private/log-2026.key"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "ca.toml"
+    path.write_text(FIXED)
+    return path
+
+
+def test_the_environment_wins_over_the_file_and_each_source_is_known(file: Path) -> None:
+    file.write_text(FIXED + "[server]\nworkers = 3\nthreads = 8\n")
+    settings = load_settings(file, {"CASVC_SERVER__WORKERS": "4", "HOME": "/root"})
+    assert (settings.server.workers, settings.server.threads) == (4, 8)
+    assert settings.origin.sources["server.workers"] == "environment CASVC_SERVER__WORKERS"
+    assert settings.origin.sources["server.threads"] == "file"
+    assert "server.bind" not in settings.origin.sources
+
+
+def test_relative_paths_start_at_the_folder_of_the_file(file: Path) -> None:
+    settings = load_settings(file, {"CASVC_AUTHORITY__KEY": "/elsewhere/issuing.key"})
+    assert settings.folder == file.parent
+    assert settings.issuers == file.parent / "issuers.yaml"
+    assert settings.log.key == file.parent / "private/log-2026.key"
+    assert str(settings.authority.key) == "/elsewhere/issuing.key"
+
+
+def test_every_setting_can_come_from_the_environment_alone(tmp_path: Path) -> None:
+    empty = tmp_path / "ca.toml"
+    empty.write_text("")
+    environ = {environment_name(name): str(value) for name, value in EXAMPLE.items()}
+    settings = load_settings(empty, environ | {"CASVC_OIDC__PRIVATE_NETWORKS": "127.0.0.0/8, fd00::/8"})
+    assert settings.oidc.private_networks == ("127.0.0.0/8", "fd00::/8")
+    assert settings.service.url == EXAMPLE["service.url"]
+
+
+def test_a_changed_setting_is_checked_again_and_says_who_changed_it(file: Path) -> None:
+    settings = load_settings(file, {})
+    changed = with_values(settings, {"server.bind": "127.0.0.1:6000"}, "command line --bind")
+    assert changed.server.bind == "127.0.0.1:6000"
+    assert changed.origin.sources["server.bind"] == "command line --bind"
+    assert changed.log.key == settings.log.key
+    with pytest.raises(
+        ConfigurationError, match=r"\[server\] bind from command line --bind: expected HOST:PORT"
+    ):
+        with_values(settings, {"server.bind": "nowhere"}, "command line --bind")
+
+
+def test_a_misspelt_name_is_refused_with_the_nearest_one(file: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"CASVC_SERVER__WORKRES is no setting; .* CASVC_SERVER__WORKERS"
+    ):
+        load_settings(file, {"CASVC_SERVER__WORKRES": "2"})
+    file.write_text(FIXED + "[crl]\nvalid_hour = 10\n")
+    with pytest.raises(ConfigurationError, match=r"\[crl\] valid_hour in .*ca.toml .* \[crl\] valid_hours"):
+        load_settings(file, {})
+    file.write_text(FIXED + "[sever]\nworkers = 1\n")
+    with pytest.raises(ConfigurationError, match=r"the table \[server\]"):
+        load_settings(file, {})
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ("[server]\nworkers = 'many'", r"\[server\] workers in .*ca.toml: expected .*integer.*, not 'many'"),
+        ("[authority]\nlifetime_seconds = 59", r"lifetime_seconds .* greater than or equal to 60, not 59"),
+        ("[authority]\nlifetime_seconds = 86401", r"less than or equal to 86400"),
+        ("[crl]\nvalid_hours = 12\nrefresh_hours = 12", r"refresh_hours .* less than \[crl\] valid_hours"),
+        ("[metrics]\nbind = '127.0.0.1:5555'", r"\[metrics\] bind .* another port than \[server\] bind"),
+        ("[authority]\nkey = 'private/log-2026.key'", r"\[log\] key .* another file"),
+        ("[authority]\nclient_keys = ['dsa']", r"\[authority\] client_keys .* 'ecdsa-p256'"),
+        ("[oidc]\nprivate_networks = ['localhost']", r"\[oidc\] private_networks .* address ranges"),
+        ("[keys]\npassphrase = 'x'", r"CASVC_KEYS__PASSPHRASE"),
+        ("[ocsp", r"not valid TOML"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_was_expected(file: Path, lines: str, sentence: str) -> None:
+    file.write_text(FIXED + lines)
+    with pytest.raises(ConfigurationError, match=sentence):
+        load_settings(file, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("CASVC_SERVICE__URL", "https://ca.example.com/", "without a slash at its end"),
+        ("CASVC_SERVICE__URL", "https://ca.example.com/ca", "without a path"),
+        ("CASVC_SERVICE__URL", "https://user@ca.example.com", "no user name"),
+        ("CASVC_SERVICE__URL", "https://ca.example.com:99999", "host name"),
+        ("CASVC_SERVICE__STATUS_URL", "https://ca.example.com", "plain http"),
+        ("CASVC_LOG__ORIGIN", "https://ca.example.com/ctlog/2026", "without scheme"),
+        ("CASVC_LOG__SHARD", "2026/a", "part of URLs"),
+    ],
+)
+def test_addresses_that_clients_could_not_use_are_refused(
+    file: Path, name: str, value: str, sentence: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=sentence) as caught:
+        load_settings(file, {name: value})
+    assert name in str(caught.value)
+
+
+def test_a_missing_setting_says_how_to_give_it(tmp_path: Path) -> None:
+    empty = tmp_path / "ca.toml"
+    empty.write_text("")
+    with pytest.raises(ConfigurationError, match=r"\[service\] url is missing .* CASVC_SERVICE__URL"):
+        load_settings(empty, {})
+    with pytest.raises(ConfigurationError, match="ca-service init"):
+        load_settings(tmp_path / "none.toml", {})
+
+
+def test_no_password_is_ever_shown(file: Path) -> None:
+    environ = {
+        "CASVC_DATABASE__URL": "postgresql+psycopg://ca:hunter2@db/ca",
+        "CASVC_REDIS__URL": "redis://:hunter2@cache:6379/0",
+        "CASVC_KEYS__PASSPHRASE": "hunter2",
+    }
+    settings = load_settings(file, environ)
+    seen = repr(settings) + " ".join(shown(settings, name) for name in settings.origin.sources if name != "x")
+    assert "hunter2" not in " ".join(shown(settings, name) for name in setting_names())
+    assert "postgresql+psycopg://ca:***@db/ca" in seen
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(file, environ | {"CASVC_DATABASE__URL": "mysql://ca:hunter2@db/ca"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_rendered_settings_file_reads_back_as_the_defaults(tmp_path: Path) -> None:
+    rendered = tmp_path / "ca.toml"
+    rendered.write_text(settings_file(EXAMPLE))
+    plain = load_settings(rendered, {})
+    everything = tmp_path / "everything.toml"
+    uncommented = [
+        line.removeprefix("# ") if line.startswith("# ") and " = " in line else line
+        for line in settings_file(EXAMPLE).splitlines()
+    ]
+    everything.write_text("\n".join(uncommented))
+    assert load_settings(everything, {}).model_dump() == plain.model_dump()
