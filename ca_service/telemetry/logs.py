@@ -1,0 +1,107 @@
+"""The log: one JSON object a line on standard error, for our own records and those of the libraries.
+
+Whatever is logged passes a last gate that blanks tokens, e-mail addresses and private keys, wherever in
+the record they are, tracebacks included.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import structlog
+
+_SECRETS = re.compile(
+    r"(?P<token>eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?)"
+    r"|(?P<key>-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z))"
+    r"|(?P<address>[^\s@\"'<>()\[\]{},;:=/\\]{1,64}@[A-Za-z0-9][A-Za-z0-9.-]{0,252})"
+    r"|(?P<password>(?<=://)[^\s/@:]*:[^\s/@]*(?=@))",
+    re.DOTALL,
+)
+
+Record = MutableMapping[str, Any]
+
+
+def configure_logs(level: str, stream: TextIO | None = None) -> None:
+    """Send every record, structlog's and the standard library's, as JSON to `stream` (standard error).
+
+    `level` is debug, info, warning or error. Calling it again replaces what was set before.
+    """
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.EventRenamer("message"),
+                blank_secrets,
+                structlog.processors.JSONRenderer(sort_keys=False, ensure_ascii=False),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    # These speak of every connection at info and debug.
+    for chatty in ("urllib3", "alembic", "authlib"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def blank_secrets(_logger: object, _method: str, record: Record) -> Record:
+    """Blank tokens, e-mail addresses, private keys and passwords in URLs in every text of a record."""
+    return {key: _blank(value) for key, value in record.items()}
+
+
+def begin_request(request_id: str) -> None:
+    """Bind the request's id to every record that this thread writes from here on."""
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+
+
+def record_access(
+    *, method: str, route: str | None, status: int, milliseconds: float, request_id: str, reason: str | None
+) -> None:
+    """Write one answered request: the route's pattern rather than its path, and the slug of an error."""
+    facts: dict[str, object] = {} if reason is None else {"reason": reason}
+    structlog.get_logger("ca_service.access").info(
+        "request",
+        method=method,
+        route=route or "(none)",
+        status=status,
+        ms=round(milliseconds, 2),
+        request_id=request_id,
+        **facts,
+    )
+
+
+def record_fault(request_id: str, error: BaseException) -> None:
+    """Write an exception that was our fault, with its traceback; callers are told the request id alone."""
+    structlog.get_logger("ca_service.fault").error("internal error", request_id=request_id, exc_info=error)
+
+
+def _blank(value: object) -> object:
+    if isinstance(value, str):
+        return _SECRETS.sub(lambda found: f"[{found.lastgroup} removed]", value)
+    if isinstance(value, dict):
+        return {key: _blank(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_blank(inner) for inner in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return _blank(str(value))
