@@ -1,0 +1,162 @@
+"""Fulcio's calls: a certificate for a token and a key, the trust bundle, and who may ask.
+
+Both generations are here: /api/v2 (JSON, 200) for cosign 3, sigstore-python and sigstore-js, and the legacy
+/api/v1 (PEM, 201) for cosign 2 and gitsign. What they share is `Issuance`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from flask import Blueprint, Request, Response, request
+
+from ca_service.authority.issuance import CsrProof, IssuedChain, PublicKeyProof
+from ca_service.errors import MalformedRequest, TokenMalformed, TokenMissing
+from ca_service.identity.issuers import Issuer, IssuerDirectory
+from ca_service.web.messages import Message, read_message
+from ca_service.web.replies import (
+    CACHED_FOR_MINUTES,
+    NEVER_CACHED,
+    PEM_CHAIN,
+    allow_any_origin,
+    bytes_reply,
+    json_reply,
+)
+
+
+class Issues(Protocol):
+    """What issues certificates: authority.issuance.Issuance."""
+
+    def issue(self, token: str, key: PublicKeyProof | CsrProof) -> IssuedChain:
+        """Check token and proof and return the logged certificate with its chain; raises CAError."""
+        ...
+
+
+class Chains(Protocol):
+    """What knows the chains still trusted: authority.trust.TrustMaterial."""
+
+    def chains(self) -> Sequence[Sequence[str]]:
+        """Each chain as PEM texts, the issuing certificate first and the root last."""
+        ...
+
+
+def blueprint(issuance: Issues, trust: Chains, issuers: Callable[[], IssuerDirectory]) -> Blueprint:
+    """Serve Fulcio's API; `issuers` returns the directory of this moment (the file may be read again)."""
+    calls = Blueprint("fulcio", __name__)
+    allow_any_origin(calls)
+
+    @calls.post("/api/v2/signingCert")
+    def create_signing_certificate() -> Response:
+        body = read_message(request.get_data(cache=False))
+        chain = issuance.issue(_token(body, request), _key(body))
+        # Always this, whatever Accept says: sigstore-python asks for PEM and then reads JSON.
+        return json_reply({"signedCertificateEmbeddedSct": {"chain": {"certificates": chain.certificates}}})
+
+    @calls.get("/api/v2/trustBundle")
+    def get_trust_bundle() -> Response:
+        chains = [{"certificates": list(chain)} for chain in trust.chains()]
+        return json_reply({"chains": chains}, cache=CACHED_FOR_MINUTES)
+
+    @calls.get("/api/v2/configuration")
+    def get_configuration() -> Response:
+        return json_reply({"issuers": configuration(issuers())}, cache=CACHED_FOR_MINUTES)
+
+    @calls.post("/api/v1/signingCert")
+    def create_signing_certificate_legacy() -> Response:
+        body = read_message(request.get_data(cache=False))
+        chain = issuance.issue(_bearer_token(request), _legacy_key(body))
+        # Exactly 201: cosign 2 and gitsign take no other answer.
+        return bytes_reply(joined_pem(chain.certificates), PEM_CHAIN, status=201, cache=NEVER_CACHED)
+
+    @calls.get("/api/v1/rootCert")
+    def get_root_certificate() -> Response:
+        return bytes_reply(chains_pem(trust), PEM_CHAIN, cache=CACHED_FOR_MINUTES)
+
+    return calls
+
+
+def joined_pem(certificates: Sequence[str]) -> str:
+    """Join PEM texts, one newline between them and one at the end."""
+    return "".join(certificate.rstrip("\n") + "\n" for certificate in certificates)
+
+
+def chains_pem(trust: Chains) -> str:
+    """Join the certificates of all chains, issuing ones first, each root once and last."""
+    chains = trust.chains()
+    issuing = [certificate for chain in chains for certificate in chain[:-1]]
+    roots = [chain[-1] for chain in chains]
+    return joined_pem(list(dict.fromkeys([*issuing, *roots])))
+
+
+def configuration(issuers: IssuerDirectory) -> list[dict[str, object]]:
+    """List the issuers as Fulcio's OIDCIssuer messages; members with default values are left out."""
+    return [_oidc_issuer(issuer) for issuer in (*issuers.issuers, *issuers.wildcards)]
+
+
+def _oidc_issuer(issuer: Issuer) -> dict[str, object]:
+    members: dict[str, object] = {
+        "wildcardIssuerUrl" if issuer.wildcard else "issuerUrl": issuer.issuer_url,
+        "audience": issuer.client_id,
+        "challengeClaim": issuer.challenge,
+        "spiffeTrustDomain": issuer.spiffe_trust_domain,
+        "issuerType": str(issuer.type),
+        "subjectDomain": issuer.subject_domain,
+        "skipEmailVerification": issuer.skip_email_verification,
+    }
+    return {name: value for name, value in members.items() if value}
+
+
+def _token(body: Message, call: Request) -> str:
+    credentials = body.message("credentials")
+    token = credentials.text("oidcIdentityToken") if credentials else ""
+    return _ascii(token) if token else _bearer_token(call)
+
+
+def _bearer_token(call: Request) -> str:
+    scheme, _, token = call.headers.get("Authorization", "").strip().partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise TokenMissing("the request carries no identity token")
+    return _ascii(token.strip())
+
+
+def _ascii(token: str) -> str:
+    if not token.isascii():
+        raise TokenMalformed("the identity token must be three base64url parts joined by dots, in ASCII only")
+    return token
+
+
+def _key(body: Message) -> PublicKeyProof | CsrProof:
+    public_key_request = body.message("publicKeyRequest")
+    if body.has("certificateSigningRequest"):
+        if public_key_request is not None:
+            raise MalformedRequest("send either certificateSigningRequest or publicKeyRequest, not both")
+        return CsrProof(body.octets("certificateSigningRequest"))
+    if public_key_request is None:
+        raise MalformedRequest("the body must have certificateSigningRequest or publicKeyRequest")
+    public_key = public_key_request.message("publicKey")
+    content = public_key.text("content") if public_key else ""
+    if public_key is None or not content:
+        raise MalformedRequest("publicKeyRequest.publicKey.content must hold the public key as PEM")
+    # What is not ASCII is no PEM; the key parser says so in its own words.
+    return PublicKeyProof(
+        content.encode("ascii", "replace"), _required(public_key_request, "proofOfPossession")
+    )
+
+
+def _legacy_key(body: Message) -> PublicKeyProof | CsrProof:
+    public_key = body.message("publicKey")
+    if body.has("certificateSigningRequest"):
+        # Go clients always send the member, empty when they mean the request.
+        if public_key is not None and public_key.has("content"):
+            raise MalformedRequest("send either certificateSigningRequest or publicKey, not both")
+        return CsrProof(body.octets("certificateSigningRequest"))
+    if public_key is None:
+        raise MalformedRequest("the body must have certificateSigningRequest or publicKey")
+    # cosign sends base64 of PEM, gitsign base64 of DER.
+    return PublicKeyProof(_required(public_key, "content"), _required(body, "signedEmailAddress"))
+
+
+def _required(message: Message, member: str) -> bytes:
+    octets = message.octets(member)
+    if not octets:
+        raise MalformedRequest(f"{message.name(member)} is missing; it must be base64")
+    return octets

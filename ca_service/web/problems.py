@@ -1,0 +1,126 @@
+"""What went wrong, as HTTP: every error answer of the service has one JSON shape, made here.
+
+The body is google.rpc.Status with one ErrorInfo, and the reason phrase carries the sentence too, since it is
+the only text that some clients show.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+
+from flask import Flask, Request, Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+
+from ca_service.errors import BodyTooLarge, CAError, Code, ConfigurationError, InvalidRequest, NotFound
+from ca_service.web.correlation import request_id
+
+ReportFault = Callable[[str, BaseException], None]
+"""Told of every fault that is ours: the request id and the exception. It must not fail."""
+
+ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
+DOMAIN = "ca-service"
+
+_STATUS_OF_CODE = {
+    Code.INVALID_ARGUMENT: 400,
+    Code.FAILED_PRECONDITION: 400,
+    Code.UNAUTHENTICATED: 401,
+    Code.PERMISSION_DENIED: 403,
+    Code.NOT_FOUND: 404,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.INTERNAL: 500,
+    Code.UNIMPLEMENTED: 501,
+    Code.UNAVAILABLE: 503,
+}
+_CODE_OF_STATUS = {
+    401: Code.UNAUTHENTICATED,
+    403: Code.PERMISSION_DENIED,
+    404: Code.NOT_FOUND,
+    405: Code.UNIMPLEMENTED,
+    429: Code.RESOURCE_EXHAUSTED,
+    501: Code.UNIMPLEMENTED,
+    503: Code.UNAVAILABLE,
+}
+_DEFAULT_RETRY_SECONDS = 5
+_KEPT_HEADERS = ("Allow", "Content-Range", "Retry-After", "WWW-Authenticate")
+
+_REASON_KEY = "ca_service.error_reason"
+_NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
+_SNAKE = re.compile(r"_([a-z0-9])")
+_MAX_PHRASE = 200
+
+
+def install(app: Flask, report: ReportFault) -> None:
+    """Answer every error of the application in the one shape; `report` hears of those that are our fault."""
+
+    def known(error: CAError) -> Response:
+        if isinstance(error, ConfigurationError) or error.code is Code.INTERNAL:
+            # Its sentence is for the operator: it may name files of this machine.
+            return unknown(error)
+        status = 413 if isinstance(error, BodyTooLarge) else _STATUS_OF_CODE[error.code]
+        headers = {}
+        if status in (429, 503):
+            headers["Retry-After"] = str(error.retry_after or _DEFAULT_RETRY_SECONDS)
+        if status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return _answer(
+            status, error.code, error.message, error.reason, {**error.facts, "remedy": error.remedy}, headers
+        )
+
+    def routed(error: HTTPException) -> Response | HTTPException:
+        if error.response is not None or error.code is None or error.code < 400:
+            return error
+        if error.code == 500:
+            return unknown(getattr(error, "original_exception", None) or error)
+        headers = {name: value for name, value in error.get_headers() if name in _KEPT_HEADERS}
+        code = _CODE_OF_STATUS.get(error.code, Code.INVALID_ARGUMENT)
+        reason, sentence, remedy = _explain(error)
+        return _answer(error.code, code, sentence, reason, {"remedy": remedy}, headers)
+
+    def unknown(error: BaseException) -> Response:
+        report(request_id(request), error)
+        return _answer(500, Code.INTERNAL, "internal error", CAError.reason, {"remedy": CAError.remedy}, {})
+
+    app.register_error_handler(CAError, known)
+    app.register_error_handler(HTTPException, routed)
+    app.register_error_handler(Exception, unknown)
+
+
+def reason_of(request: Request) -> str | None:
+    """Return the reason slug of the error this request was answered with, or None."""
+    reason = request.environ.get(_REASON_KEY)
+    return reason if isinstance(reason, str) else None
+
+
+def reason_phrase(sentence: str) -> str:
+    """Make a sentence fit for an HTTP status line: printable ASCII, at most 200 octets (RFC 9112 §4)."""
+    return _NOT_PRINTABLE.sub("?", sentence).strip()[:_MAX_PHRASE].rstrip() or "error"
+
+
+def _explain(error: HTTPException) -> tuple[str, str, str]:
+    """Return slug, sentence and remedy for an error that the router or the HTTP layer raised."""
+    if isinstance(error, RequestEntityTooLarge):
+        return BodyTooLarge.reason, "the body is longer than this service reads", BodyTooLarge.remedy
+    if isinstance(error, MethodNotAllowed):
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        return (
+            "method-not-allowed",
+            f"this path is not called like that, but with {allowed}",
+            f"Use one of {allowed}.",
+        )
+    if error.code == 404:
+        return NotFound.reason, "there is nothing at this path", NotFound.remedy
+    phrase = error.name.lower()
+    return phrase.replace(" ", "-"), f"the request cannot be served: {phrase}", InvalidRequest.remedy
+
+
+def _answer(
+    status: int, code: Code, sentence: str, reason: str, facts: Mapping[str, str], headers: Mapping[str, str]
+) -> Response:
+    metadata = {_SNAKE.sub(lambda found: found[1].upper(), name): str(fact) for name, fact in facts.items()}
+    metadata["requestId"] = request_id(request)
+    info = {"@type": ERROR_INFO, "reason": reason, "domain": DOMAIN, "metadata": metadata}
+    body = json.dumps({"code": int(code), "message": sentence, "details": [info]}, separators=(",", ":"))
+    reply = Response(body, f"{status} {reason_phrase(sentence)}", dict(headers), mimetype="application/json")
+    reply.headers["Cache-Control"] = "no-store"
+    request.environ[_REASON_KEY] = reason
+    return reply

@@ -1,0 +1,40 @@
+"""The forms of reply that several blueprints share: JSON, PEM and browser access from anywhere."""
+
+import json
+
+from flask import Blueprint, Response
+
+PEM_CHAIN = "application/pem-certificate-chain"
+"""The media type of concatenated PEM certificates, as Fulcio's legacy calls name it."""
+
+NEVER_CACHED = "no-store"
+CACHED_FOR_MINUTES = "public, max-age=300"
+"""For what changes only when an operator rotates keys or edits the issuer file."""
+
+
+def json_reply(value: object, *, status: int = 200, cache: str = NEVER_CACHED) -> Response:
+    """Answer with a JSON document."""
+    reply = Response(json.dumps(value, separators=(",", ":")), status, mimetype="application/json")
+    reply.headers["Cache-Control"] = cache
+    return reply
+
+
+def bytes_reply(body: bytes | str, content_type: str, *, status: int = 200, cache: str) -> Response:
+    """Answer with a body of the named content type, which is sent as it stands."""
+    reply = Response(body, status, content_type=content_type)
+    reply.headers["Cache-Control"] = cache
+    return reply
+
+
+def allow_any_origin(blueprint: Blueprint) -> None:
+    """Let pages of every origin call this blueprint: nothing in it depends on cookies."""
+
+    @blueprint.after_request
+    def add_headers(reply: Response) -> Response:
+        reply.headers["Access-Control-Allow-Origin"] = "*"
+        reply.headers["Access-Control-Expose-Headers"] = "X-Request-Id, Retry-After"
+        if "Allow" in reply.headers:  # the automatic answer to OPTIONS, which is also the preflight
+            reply.headers["Access-Control-Allow-Methods"] = reply.headers["Allow"]
+            reply.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, X-Request-Id"
+            reply.headers["Access-Control-Max-Age"] = "86400"
+        return reply

@@ -1,0 +1,152 @@
+"""What verifiers ask, over plain http: OCSP (RFC 6960, RFC 5019), the CRLs and the issuing certificates.
+
+These are the addresses that certificates name for years, so paths here never change.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Protocol
+
+from flask import Blueprint, Response, request
+from werkzeug.http import http_date
+
+from ca_service.authority.publication import PublishedCrl
+from ca_service.authority.status import OcspAnswer
+from ca_service.errors import NotFound
+from ca_service.vocabulary import format_seconds
+from ca_service.web.base64_text import decode_base64
+from ca_service.web.replies import NEVER_CACHED, bytes_reply, json_reply
+
+OCSP_RESPONSE = "application/ocsp-response"
+CRL = "application/pkix-crl"
+CERTIFICATE = "application/pkix-cert"
+
+_CRL_CACHED = "public, max-age=60, no-transform, must-revalidate"
+"""Short: a shard is signed anew on every revocation, and a 304 costs next to nothing."""
+_CERTIFICATE_CACHED = "public, max-age=86400"
+
+_KEY_ID = re.compile(r"[0-9a-f]{40}", re.ASCII)
+_SHARD = re.compile(r"[0-9a-z][0-9a-z-]{0,63}", re.ASCII)
+
+
+class Responder(Protocol):
+    """What answers OCSP: authority.status.StatusResponder."""
+
+    def respond(self, request: bytes) -> OcspAnswer:
+        """Answer any octets with a response, an OCSP error at worst; never raises for what a caller sends."""
+        ...
+
+
+class Crls(Protocol):
+    """What publishes CRLs: authority.publication.Publication."""
+
+    def crl(self, key_id: str, name: str) -> PublishedCrl | None:
+        """The CRL that is right now, or None when there is no such shard; raises StoreUnavailable."""
+        ...
+
+    def all_shards(self) -> Sequence[PublishedCrl]:
+        """The newest CRL of every shard."""
+        ...
+
+
+class Certificates(Protocol):
+    """What knows the authority's own certificates: authority.trust.TrustMaterial."""
+
+    def certificate_der(self, key_id: str) -> bytes | None:
+        """The certificate of one of the authority's keys, or None."""
+        ...
+
+
+def blueprint(responder: Responder, publication: Crls, trust: Certificates) -> Blueprint:
+    """Serve OCSP, CRLs and issuing certificates."""
+    calls = Blueprint("status", __name__)
+
+    @calls.post("/ocsp")
+    def ocsp_by_post() -> Response:
+        # The media type is not looked at: what is no OCSP request is answered malformedRequest anyway.
+        return _ocsp_reply(responder.respond(request.get_data(cache=False)))
+
+    @calls.get("/ocsp/<rest:encoded>")
+    def ocsp_by_get(encoded: str) -> Response:
+        return _ocsp_reply(responder.respond(decode_ocsp_path(encoded)))
+
+    @calls.get("/crl/<key_id>/<shard>.crl")
+    def get_crl(key_id: str, shard: str) -> Response:
+        known = _KEY_ID.fullmatch(key_id) and _SHARD.fullmatch(shard)
+        published = publication.crl(key_id, shard) if known else None
+        if published is None:
+            raise NotFound("there is no CRL of this name; /crl/index.json lists them all")
+        reply = bytes_reply(published.der, CRL, cache=_CRL_CACHED)
+        reply.set_etag(hashlib.sha256(published.der).hexdigest())
+        reply.headers["Last-Modified"] = _http_date(published.this_update)
+        reply.make_conditional(
+            request,
+            # A Range that cannot be read, or asks for several parts, may be ignored (RFC 9110 §14.2).
+            accept_ranges="bytes" if request.range is None or len(request.range.ranges) == 1 else False,
+            complete_length=len(published.der) if request.range is not None else None,
+        )
+        return reply
+
+    @calls.get("/crl/index.json")
+    def get_crl_index() -> Response:
+        return json_reply(
+            {"crls": [_crl_entry(each) for each in publication.all_shards()]}, cache=_CRL_CACHED
+        )
+
+    @calls.get("/ca/<key_id>.crt")
+    def get_issuing_certificate(key_id: str) -> Response:
+        der = trust.certificate_der(key_id) if _KEY_ID.fullmatch(key_id) else None
+        if der is None:
+            raise NotFound("there is no certificate of this key here; /trust/fulcio.pem has them all")
+        return bytes_reply(der, CERTIFICATE, cache=_CERTIFICATE_CACHED)
+
+    return calls
+
+
+def decode_ocsp_path(encoded: str) -> bytes:
+    """Read the request out of a GET path that was percent-decoded once (RFC 6960 appendix A.1).
+
+    Clients write it in many ways: base64url, without padding, after a second slash because the URL in the
+    certificate ended with one, before a closing slash. What is no base64 at all gives b"", which is no OCSP
+    request either.
+    """
+    # A DER request starts with 0x30, hence with M: a slash in front is never part of it.
+    text = encoded.lstrip("/")
+    if text.endswith("=/") or (text.endswith("/") and len(text) % 4 == 1):
+        text = text.rstrip("/")
+    try:
+        return decode_base64(text)
+    except ValueError:
+        return b""
+
+
+def _ocsp_reply(answer: OcspAnswer) -> Response:
+    if not answer.cacheable:
+        return bytes_reply(answer.der, OCSP_RESPONSE, cache=NEVER_CACHED)
+    # RFC 5019 §6.2, with the directives that its successor asks for.
+    directives = f"max-age={answer.max_age}, public, no-transform, must-revalidate"
+    reply = bytes_reply(answer.der, OCSP_RESPONSE, cache=directives)
+    headers = reply.headers
+    headers["ETag"] = f'"{answer.etag}"'
+    headers["Last-Modified"] = _http_date(answer.produced_at)
+    headers["Expires"] = _http_date(answer.next_update)
+    if "HTTP_IF_NONE_MATCH" in request.environ or "HTTP_IF_MODIFIED_SINCE" in request.environ:
+        reply.make_conditional(request)
+    return reply
+
+
+def _crl_entry(published: PublishedCrl) -> dict[str, object]:
+    return {
+        "url": published.url,
+        "number": published.number,
+        "sha256": hashlib.sha256(published.der).hexdigest(),
+        "thisUpdate": format_seconds(published.this_update),
+        "nextUpdate": format_seconds(published.next_update),
+    }
+
+
+@lru_cache(maxsize=4096)
+def _http_date(seconds: int) -> str:
+    return http_date(seconds)
