@@ -22,12 +22,12 @@ EncodeLeaf = Callable[[int, int, bytes, bytes], bytes]
 """(timestamp in ms, leaf index, issuer key hash, TBSCertificate) to MerkleTreeLeaf bytes (RFC 6962 §3.4)."""
 
 SignTreeHead = Callable[[bytes], bytes]
-"""The tree head input to a DigitallySigned struct (RFC 6962 §3.5); local and quick: it runs under the lock."""
+"""Tree head input to DigitallySigned struct (RFC 6962 §3.5); local and quick: it runs under the lock."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogIdentity:
-    """Which log: its shard name, its origin (host, port, path), its id and its key's DER SubjectPublicKeyInfo."""
+    """Which log: its shard name, origin (host and path), id, and its key's DER SubjectPublicKeyInfo."""
 
     shard: str
     origin: str
