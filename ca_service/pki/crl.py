@@ -1,0 +1,174 @@
+"""Certificate revocation lists: shards by hand-written DER, many thousand entries at once, and the root's.
+
+Dates follow the code-signing rules: `revocationDate` is the moment from which signatures are not to be
+trusted, and invalidityDate equals it (CA/Browser Forum code-signing requirements 7.2.2).
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+from cryptography import x509
+
+from ca_service.pki import der
+from ca_service.pki.authority_certificates import Authority
+from ca_service.pki.signatures import SigningKey, algorithm_identifier, signed
+from ca_service.vocabulary import Serial
+
+_VERSION_2 = der.integer(1)
+_DAY = 86_400
+_LAST_UTC_TIME = 2_524_607_999  # 2049-12-31T23:59:59Z (RFC 5280 §4.1.2.5)
+_CLOCK = tuple(b"%02d%02d%02dZ" % (s // 3600, s // 60 % 60, s % 60) for s in range(_DAY))
+
+
+class Entry(NamedTuple):
+    """One revoked certificate: the date in seconds since 1970, the reason as CRLReason (RFC 5280 §5.3.1)."""
+
+    serial: Serial
+    revocation_date: int
+    reason: int
+
+
+def build_crl(
+    authority: Authority,
+    revocations: Iterable[Entry],
+    *,
+    number: int,
+    this_update: datetime,
+    next_update: datetime,
+    url: str | None,
+    expired_since: datetime | None,
+) -> bytes:
+    """Build and sign a CRL of this authority and return its DER (RFC 5280 §5); entries keep their order.
+
+    With `url`, it is the shard that leaves name by that URL: a critical IDP says so, with
+    onlyContainsUserCerts. `expired_since` is the earliest notAfter of certificates that stay listed after
+    their end (X.509 expiredCertsOnCRL). `number` must rise with every CRL of the same scope.
+    """
+    extensions = [*_extensions(authority.subject_key_identifier, number)]
+    if url is not None:
+        extensions.append(_issuing_distribution_point(url))
+    if expired_since is not None:
+        extensions.append(der.extension("2.5.29.60", der.generalized_time(expired_since)))
+    return _build(
+        authority.private_key,
+        authority.subject_der,
+        _entries(revocations),
+        this_update,
+        next_update,
+        extensions,
+    )
+
+
+def build_root_crl(
+    root_certificate: x509.Certificate,
+    root_key: SigningKey,
+    *,
+    number: int,
+    this_update: datetime,
+    next_update: datetime,
+    revocations: Iterable[Entry] = (),
+) -> bytes:
+    """Build and sign the root's CRL and return its DER; its entries are issuing certificates, mostly none."""
+    ski = root_certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    return _build(
+        root_key,
+        root_certificate.subject.public_bytes(),
+        _entries(revocations),
+        this_update,
+        next_update,
+        _extensions(ski, number),
+    )
+
+
+def verify_crl(
+    crl_der: bytes, issuer_certificate: x509.Certificate, *, url: str | None = None
+) -> x509.CertificateRevocationList:
+    """Check that this certificate's key signed a CRL, and return it parsed; its times are not judged.
+
+    With `url`, its IDP must name that distribution point, or another shard could be put in its place.
+    Raises ValueError, with a sentence, for broken DER, another issuer, a bad signature or another shard.
+    """
+    crl = x509.load_der_x509_crl(crl_der)
+    if crl.issuer.public_bytes() != issuer_certificate.subject.public_bytes():
+        raise ValueError(f"the CRL is of {crl.issuer.rfc4514_string()!r}, another issuer")
+    if not crl.is_signature_valid(issuer_certificate.public_key()):  # type: ignore[arg-type] # raises TypeError for DH
+        raise ValueError("the CRL's signature does not verify with the issuer's key")
+    if url is not None and url not in _named_points(crl):
+        raise ValueError(
+            f"the CRL is not the one of {url}: its issuing distribution point does not name that URL"
+        )
+    return crl
+
+
+def _named_points(crl: x509.CertificateRevocationList) -> list[str]:
+    try:
+        point = crl.extensions.get_extension_for_class(x509.IssuingDistributionPoint).value
+    except x509.ExtensionNotFound:
+        return []
+    return [name.value for name in point.full_name or () if isinstance(name, x509.UniformResourceIdentifier)]
+
+
+def _extensions(subject_key_identifier: bytes, number: int) -> list[bytes]:
+    return [
+        der.extension("2.5.29.35", der.sequence(der.tlv(0x80, subject_key_identifier))),
+        der.extension("2.5.29.20", der.integer(number)),
+    ]
+
+
+def _issuing_distribution_point(url: str) -> bytes:
+    full_name = der.explicit(0, der.explicit(0, der.tlv(0x86, url.encode("ascii"))))
+    only_user_certificates = b"\x81\x01\xff"
+    return der.extension("2.5.29.28", der.sequence(full_name, only_user_certificates), critical=True)
+
+
+def _build(
+    key: SigningKey,
+    issuer: bytes,
+    entries: bytes,
+    this_update: datetime,
+    next_update: datetime,
+    extensions: list[bytes],
+) -> bytes:
+    # Without entries the list itself is left out (RFC 5280 §5.1.2.6).
+    tbs = der.sequence(
+        _VERSION_2,
+        algorithm_identifier(key),
+        issuer,
+        der.time(this_update),
+        der.time(next_update),
+        der.tlv(der.SEQUENCE, entries) if entries else b"",
+        der.explicit(0, der.sequence(*extensions)),
+    )
+    return signed(key, tbs)
+
+
+def _entries(revocations: Iterable[Entry]) -> bytes:
+    """The content of revokedCertificates; dates and reasons repeat, so what they make is kept meanwhile."""
+    tails: dict[tuple[int, int], bytes] = {}
+    days: dict[int, bytes] = {}
+    parts: list[bytes] = []
+    append = parts.append
+    for serial, date, reason in revocations:
+        tail = tails.get((date, reason))
+        if tail is None:
+            tail = tails[date, reason] = _tail(date, reason, days)
+        octets = serial.to_bytes(serial.bit_length() // 8 + 1, "big")
+        size = len(octets)
+        # 2 + size + tail stays below 128: a serial has at most 21 octets here, the tail at most 57.
+        append(bytes((0x30, 2 + size + len(tail), 0x02, size)) + octets + tail)
+    return b"".join(parts)
+
+
+def _tail(date: int, reason: int, days: dict[int, bytes]) -> bytes:
+    """What follows the serial in an entry: revocationDate, reasonCode unless unspecified, invalidityDate."""
+    day, second = divmod(date, _DAY)
+    stem = days.get(day)
+    if stem is None:
+        stem = days[day] = der.generalized_time(day * _DAY)[2:10]
+    clock = _CLOCK[second]
+    moment = b"\x18\x0f" + stem + clock
+    revocation_date = b"\x17\x0d" + stem[2:] + clock if date <= _LAST_UTC_TIME else moment
+    code = b"\x30\x0a\x06\x03\x55\x1d\x15\x04\x03\x0a\x01" + bytes((reason,)) if reason else b""
+    invalidity = b"\x30\x18\x06\x03\x55\x1d\x18\x04\x11" + moment
+    return revocation_date + bytes((0x30, len(code) + len(invalidity))) + code + invalidity

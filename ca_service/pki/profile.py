@@ -1,0 +1,173 @@
+"""The leaf's profile: precertificate and certificate, built once and signed by the authority's key twice.
+
+The TBSCertificate comes out of one CertificateBuilder pass with a throwaway signer; poison and SCT list are
+put in as its last extension afterwards, so both certificates say the same, byte for byte (RFC 6962 §3.2).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TypeAlias
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from ca_service.errors import ConfigurationError, TokenClaimInvalid
+from ca_service.pki import der
+from ca_service.pki.authority_certificates import Authority
+from ca_service.pki.extensions import USERNAME_OTHER_NAME, encode
+from ca_service.pki.keys import key_identifier
+from ca_service.pki.sct import POISON, SCT_LIST
+from ca_service.pki.signatures import signed
+from ca_service.vocabulary import Serial, SubjectKind, SubjectName
+
+_SERIAL_BITS = 159
+_NO_NAME = x509.Name([])
+
+_Extension: TypeAlias = x509.Extension[x509.ExtensionType]
+
+
+@dataclass(frozen=True, slots=True)
+class LeafProfile:
+    """What a leaf says: `spki` is DER, `extensions` are Fulcio's by name, times are floored to the second."""
+
+    spki: bytes
+    subject: SubjectName
+    extensions: Mapping[str, str]
+    serial: Serial
+    not_before: datetime
+    not_after: datetime
+    ocsp_url: str
+    ca_issuers_url: str
+    crl_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Precertificate:
+    """A signed precertificate: its DER, and its TBSCertificate without the poison, as it is logged."""
+
+    der: bytes
+    tbs: bytes
+
+
+def build_precertificate(authority: Authority, leaf: LeafProfile) -> Precertificate:
+    """Build and sign a leaf's precertificate; one signature by the authority's key (RFC 6962 §3.1).
+
+    Raises TokenClaimInvalid for a subject or extension that a certificate cannot carry, ConfigurationError
+    for an extension name Fulcio does not know, or when the leaf would outlive the issuing certificate.
+    """
+    if leaf.not_after > authority.not_after:
+        raise ConfigurationError(
+            f"The issuing certificate ends at {authority.not_after:%Y-%m-%d %H:%M:%SZ}, before the leaf it "
+            "is asked "
+            f"for ({leaf.not_after.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}). Rotate to a new issuing "
+            "certificate.",
+        )
+    # The builder's methods copy all extensions at every step; its constructor takes them at once.
+    builder = x509.CertificateBuilder(
+        issuer_name=authority.certificate.subject,
+        subject_name=_NO_NAME,
+        public_key=load_der_public_key(leaf.spki),  # type: ignore[arg-type] # any kind but DH: keys.py chose it
+        serial_number=leaf.serial,
+        not_valid_before=leaf.not_before.astimezone(UTC),
+        not_valid_after=leaf.not_after.astimezone(UTC),
+        extensions=[
+            _KEY_USAGE,
+            _EXTENDED_KEY_USAGE,
+            _extension("2.5.29.14", der.octet_string(key_identifier(leaf.spki))),
+            _authority_key_identifier(authority.subject_key_identifier),
+            _extension("2.5.29.17", der.sequence(_general_name(leaf.subject)), critical=True),
+            _information_access(leaf.ocsp_url, leaf.ca_issuers_url),
+            _distribution_point(leaf.crl_url),
+            *(_extension(oid, value) for oid, value in encode(leaf.extensions)),
+        ],
+    )
+    tbs = builder.sign(authority.throwaway_key, authority.hash_algorithm).tbs_certificate_bytes
+    poisoned = with_last_extension(tbs, _POISON)
+    return Precertificate(signed(authority.private_key, poisoned), tbs)
+
+
+def build_certificate(authority: Authority, precertificate: Precertificate, sct_list: bytes) -> bytes:
+    """Sign the certificate of a precertificate and return its DER; one signature by the authority's key.
+
+    `sct_list` is the TLS SignedCertificateTimestampList (RFC 6962 §3.3).
+    """
+    tbs = with_last_extension(precertificate.tbs, der.extension(SCT_LIST, der.octet_string(sct_list)))
+    return signed(authority.private_key, tbs)
+
+
+def random_serial(random_bytes: Callable[[int], bytes]) -> Serial:
+    """A serial of 159 random bits: positive and at most 20 octets (RFC 5280 §4.1.2.2)."""
+    while True:
+        number = int.from_bytes(random_bytes(20), "big") >> 160 - _SERIAL_BITS
+        if number:
+            return Serial(number)
+
+
+def with_last_extension(tbs: bytes, extension: bytes) -> bytes:
+    """Put one more Extension at the end of a TBSCertificate that has some; both are DER."""
+    _, start, _ = der.header(tbs)
+    child, tag, content = start, 0, start
+    while tag != 0xA3:  # extensions [3], the last member (RFC 5280 §4.1)
+        before = child
+        tag, content, child = der.header(tbs, before)
+    _, extensions, _ = der.header(tbs, content)
+    return der.sequence(tbs[start:before], der.explicit(3, der.sequence(tbs[extensions:], extension)))
+
+
+def _extension(oid: str, value: bytes, *, critical: bool = False) -> _Extension:
+    identifier = _object_identifier(oid)
+    return x509.Extension(identifier, critical, x509.UnrecognizedExtension(identifier, value))
+
+
+@lru_cache(maxsize=64)
+def _object_identifier(oid: str) -> x509.ObjectIdentifier:
+    return x509.ObjectIdentifier(oid)
+
+
+_KEY_USAGE = _extension("2.5.29.15", b"\x03\x02\x07\x80", critical=True)  # digitalSignature
+_EXTENDED_KEY_USAGE = _extension("2.5.29.37", der.sequence(der.oid("1.3.6.1.5.5.7.3.3")))  # codeSigning
+_POISON = der.extension(POISON, der.NULL, critical=True)
+
+
+@lru_cache(maxsize=16)
+def _authority_key_identifier(subject_key_identifier: bytes) -> _Extension:
+    return _extension("2.5.29.35", der.sequence(der.tlv(0x80, subject_key_identifier)))
+
+
+@lru_cache(maxsize=16)
+def _information_access(ocsp_url: str, ca_issuers_url: str) -> _Extension:
+    ocsp = der.sequence(der.oid("1.3.6.1.5.5.7.48.1"), _uri(ocsp_url))
+    ca_issuers = der.sequence(der.oid("1.3.6.1.5.5.7.48.2"), _uri(ca_issuers_url))
+    return _extension("1.3.6.1.5.5.7.1.1", der.sequence(ocsp, ca_issuers))
+
+
+@lru_cache(maxsize=1024)
+def _distribution_point(crl_url: str) -> _Extension:
+    full_name = der.explicit(0, der.explicit(0, _uri(crl_url)))
+    return _extension("2.5.29.31", der.sequence(der.sequence(full_name)))
+
+
+def _uri(url: str) -> bytes:
+    return der.tlv(0x86, url.encode("ascii"))
+
+
+def _general_name(subject: SubjectName) -> bytes:
+    """The GeneralName of RFC 5280 §4.2.1.6; e-mail and URI are IA5String, a user name Fulcio's otherName."""
+    text = subject.value
+    if not text or not text.isprintable() or not (text.isascii() or subject.kind is SubjectKind.USERNAME):
+        raise TokenClaimInvalid(
+            f"The identity of kind {subject.kind.value} cannot stand in a certificate: expected printable "
+            f"{'text' if subject.kind is SubjectKind.USERNAME else 'ASCII text'}, and the token's is empty "
+            "or has "
+            "other characters. Use an identity that is.",
+            kind=subject.kind.value,
+        )
+    match subject.kind:
+        case SubjectKind.EMAIL:
+            return der.tlv(0x81, text.encode("ascii"))
+        case SubjectKind.URI:
+            return _uri(text)
+        case SubjectKind.USERNAME:
+            return der.tlv(0xA0, der.oid(USERNAME_OTHER_NAME) + der.explicit(0, der.utf8_string(text)))
