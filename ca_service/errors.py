@@ -274,6 +274,13 @@ class StoreUnavailable(Unavailable):
     reason = "store-unavailable"
 
 
+class AuthorityRetired(Unavailable):
+    """The issuing certificate's period for issuing is over; it only answers for what it issued."""
+
+    reason = "authority-retired"
+    remedy = "The operator must rotate the authority; older certificates keep their CRL and OCSP."
+
+
 class ClockBehind(Unavailable):
     """The clock of this machine is behind the log's newest entry."""
 
@@ -298,3 +305,11 @@ class AlreadyExists(CAError):
     code = Code.FAILED_PRECONDITION
     reason = "already-exists"
     remedy = "Choose another directory, or move the old one away yourself."
+
+
+class DevServerMissing(CAError):
+    """No `ca-service dev` runs on the directory, so there is no development identity provider to ask."""
+
+    code = Code.UNAVAILABLE
+    reason = "dev-server-missing"
+    remedy = "Leave `ca-service dev --dir DIR` running in another terminal, and name the same DIR."

@@ -15,6 +15,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
+from ca_service.identity.issuers import Issuer, IssuerType
 from ca_service.web.dev_idp.single_use import SingleUseRegister
 
 PATH = "/dev-idp"
@@ -77,6 +78,16 @@ class DevIdentityProvider:
             frozenset(name.lower() for name in names) if port == 80 else frozenset()
         )
         """The Host headers this provider answers to; any other comes from a rebound DNS name."""
+
+    def issuer(self) -> Issuer:
+        """Describe this provider as the issuer file would, so that its tokens are believed."""
+        return Issuer(
+            issuer_url=self.issuer_url,
+            client_id=CLIENT_ID,
+            type=IssuerType.EMAIL,
+            description="Development identity provider: not for production",
+            algorithms=(_ALGORITHM,),
+        )
 
     def jwks(self) -> dict[str, Any]:
         """Give the public half of the signing key as a JWK Set (RFC 7517 §5)."""
