@@ -137,12 +137,8 @@ class OcspSettings(Section):
     """Status answers."""
 
     valid_hours: int = Field(default=24, ge=1, le=240, description="From thisUpdate to nextUpdate.")
-    reuse_seconds: int = Field(
-        default=3600,
-        ge=0,
-        le=86400,
-        description="How long one signed answer is handed out again while no revocation changes; a revocation "
-        "ends it at once.",
+    max_age_seconds: int = Field(
+        default=300, ge=0, le=86400, description="How long caches in between may repeat an answer."
     )
 
 
@@ -245,10 +241,10 @@ class Settings(Section):
                 f"crl.refresh_hours|less than [crl] valid_hours ({self.crl.valid_hours}), or lists run out"
                 f" before the next one|{self.crl.refresh_hours}"
             )
-        if self.ocsp.reuse_seconds >= self.ocsp.valid_hours * 3600:
+        if self.ocsp.max_age_seconds >= self.ocsp.valid_hours * 3600:
             raise ValueError(
-                f"ocsp.reuse_seconds|less than [ocsp] valid_hours ({self.ocsp.valid_hours} h)"
-                f"|{self.ocsp.reuse_seconds}"
+                f"ocsp.max_age_seconds|less than [ocsp] valid_hours ({self.ocsp.valid_hours} h)"
+                f"|{self.ocsp.max_age_seconds}"
             )
         if self.log.key == self.authority.key:
             raise ValueError(f"log.key|another file than [authority] key|{self.log.key}")
