@@ -90,7 +90,7 @@ def test_it_shows_why_the_service_refused(
     service: RunningService, rekor: LocalRekor, tokens: TokenDesk, artifact: Path
 ) -> None:
     token_file = artifact.with_suffix(".token")
-    token_file.write_text(tokens.mint("refused@example.com", "--audience", "another-service"))
+    token_file.write_text(tokens.mint("refused@example.com", audience="another-service"))
     done = node("sign.mjs", service.url, rekor.url, token_file, artifact, artifact.with_suffix(".json"))
     assert done.returncode != 0
     assert "another-service" in done.stderr

@@ -100,7 +100,7 @@ def test_its_command_signs_and_verifies(
 def test_its_refusal_shows_our_sentence_because_the_reason_phrase_carries_it(
     service: RunningService, tokens: TokenDesk
 ) -> None:
-    wrong = tokens.mint("somebody@example.com", "--audience", "another-service")
+    wrong = tokens.mint("somebody@example.com", audience="another-service")
     request = x509.load_pem_x509_csr(csr_pem(new_key()))
     client = FulcioClient(service.url)
     with pytest.raises(FulcioClientError) as refused:
