@@ -136,14 +136,7 @@ def test_killing_workers_loses_nothing_acknowledged(
                 load.wait_for(40)
                 victim = chance.choice(service.workers())
                 victim.kill()
-                wait_until(
-                    lambda pid=victim.pid: (
-                        pid not in [process.pid for process in service.workers()]
-                        and len(service.workers()) == 3
-                    ),
-                    30,
-                    f"a new worker after kill {round_}",
-                )
+                wait_until(functools.partial(replaced, service, victim.pid), 30, "a new worker")
             load.wait_for(40)
         assert set(load.refused) <= {503}, load.refused
         size = audit(service, session, load.acknowledged)
