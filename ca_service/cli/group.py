@@ -1,0 +1,120 @@
+"""The command with its verbs, and how it fails: one sentence, a remedy, an exit code, no traceback."""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import click
+
+from ca_service import __version__
+from ca_service.errors import AlreadyExists, CAError, ConfigurationError, InvalidRequest, NotFound
+
+DONE, ANSWER_IS_NO, USAGE, COULD_NOT_ASK = 0, 1, 2, 3
+"""The exit codes of every verb; a broken configuration is a fault of usage."""
+
+SECTIONS: Mapping[str, Mapping[str, str]] = {
+    "Set up and run": {
+        "init": "ca_service.cli.init:init",
+        "serve": "ca_service.cli.serve:serve",
+    },
+    "Develop": {
+        "dev": "ca_service.cli.dev:dev",
+        "dev-token": "ca_service.cli.dev:dev_token",
+    },
+}
+
+_EPILOG = """\
+Exit codes: 0 done; 1 the answer is no (revoked, not found, a check failed); 2 wrong usage or settings;
+3 could not ask (no database, no network).
+"""
+
+
+class VerbGroup(click.Group):
+    """Imports a verb's module only when it is asked for: what `serve` needs must not slow `--help` down."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every verb, in the order of the sections."""
+        del ctx
+        return [verb for verbs in SECTIONS.values() for verb in verbs]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a verb."""
+        del ctx
+        for verbs in SECTIONS.values():
+            if cmd_name in verbs:
+                module, _, name = verbs[cmd_name].partition(":")
+                command: click.Command = getattr(importlib.import_module(module), name)
+                return command
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs by section."""
+        widest = max(len(verb) for verb in self.list_commands(ctx))
+        for title, verbs in SECTIONS.items():
+            rows = []
+            for verb in verbs:
+                command = self.get_command(ctx, verb)
+                if command is not None:
+                    rows.append((verb.ljust(widest), command.get_short_help_str(formatter.width - widest)))
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a verb; every failure ends as a sentence on standard error and an exit code."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        try:
+            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(USAGE)
+        except (click.Abort, KeyboardInterrupt):
+            sys.exit(130)
+        except CAError as error:
+            _fail(f"{error.message}", error.remedy, exit_code(error))
+        except BrokenPipeError:
+            # The reader of our output has left; Python would complain again when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(DONE)
+        except OSError as error:
+            place = f" ({error.filename})" if error.filename else ""
+            _fail(f"{error.strerror or error}{place}", "Check the path and its permissions.", COULD_NOT_ASK)
+        except Exception as error:  # noqa: BLE001 - the last resort: exit code 1 would mean "the answer is no"
+            traceback.print_exc()
+            _fail(f"a fault of this program: {type(error).__name__}", "Please report it.", COULD_NOT_ASK)
+        sys.exit(code if isinstance(code, int) else DONE)
+
+
+def exit_code(error: CAError) -> int:
+    """The exit code that an error means."""
+    if isinstance(error, NotFound | AlreadyExists):
+        return ANSWER_IS_NO
+    if isinstance(error, ConfigurationError | InvalidRequest):
+        return USAGE
+    return COULD_NOT_ASK
+
+
+def _fail(message: str, remedy: str, code: int) -> NoReturn:
+    click.echo(f"ca-service: {message}", err=True)
+    click.echo(f"What to do: {remedy}", err=True)
+    sys.exit(code)
+
+
+@click.command(cls=VerbGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="ca-service %(version)s")
+def main() -> None:
+    """Issue ten-minute code-signing certificates for proven identities, log them, and take them back.
+
+    Start with `ca-service init --dir DIR`, or `ca-service dev --dir DIR` to try it out.
+    `ca-service VERB --help` explains a verb.
+    """

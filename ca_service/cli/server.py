@@ -1,0 +1,107 @@
+"""Gunicorn around the service: its settings, its hooks, and our log in place of its own."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+
+from ca_service.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+# ID tokens with many groups exceed gunicorn's 8,190 bytes; proxies in front usually stop at 32 KiB too.
+_LONGEST_HEADER = 32768
+# RFC 6960's GET form puts the whole request into the path.
+_LONGEST_LINE = 8190
+_MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes its heartbeat file there itself, safely
+
+
+class RootLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
+    """Hands gunicorn's own messages to our JSON log and writes no access log: the service writes its own."""
+
+    def setup(self, cfg: Any) -> None:
+        """Take gunicorn's handlers away, so that its records reach the root logger."""
+        super().setup(cfg)
+        for log in (self.error_log, self.access_log):
+            for handler in list(log.handlers):
+                log.removeHandler(handler)
+            log.propagate = True
+        self.error_log.setLevel(logging.NOTSET)
+
+
+class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
+    """The service, loaded once and then forked into the workers."""
+
+    def __init__(self, application: "WSGIApplication", options: Mapping[str, object]) -> None:
+        """Take the finished WSGI application and gunicorn's options."""
+        self._application = application
+        self._options = options
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Set the options; gunicorn's own files and variables are not read."""
+        for name, value in self._options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> "WSGIApplication":
+        """Give the application to the workers."""
+        return self._application
+
+
+def server_options(
+    settings: Settings, *, after_fork: Callable[[], None], close: Callable[[], None]
+) -> dict[str, object]:
+    """Gunicorn's options; `after_fork` runs in each new worker, `close` when it ends."""
+
+    def post_fork(_arbiter: object, _worker: object) -> None:
+        after_fork()
+
+    def worker_exit(_arbiter: object, _worker: object) -> None:
+        close()
+
+    def child_exit(_arbiter: object, worker: Any) -> None:
+        if settings.metrics.bind:
+            from ca_service.telemetry.multiprocess import forget_process
+
+            forget_process(worker.pid)
+
+    def when_ready(_arbiter: object) -> None:
+        logging.getLogger("ca_service.server").info(
+            "serving %s on %s", settings.service.url, settings.server.bind
+        )
+
+    return {
+        "bind": [bind for bind in (settings.server.bind, settings.metrics.bind) if bind],
+        "workers": worker_count(settings),
+        "worker_class": "gthread",
+        "threads": settings.server.threads,
+        "preload_app": True,
+        "proc_name": "ca-service",
+        "graceful_timeout": settings.server.graceful_timeout_seconds,
+        "timeout": 60,
+        "keepalive": 15,
+        "limit_request_field_size": _LONGEST_HEADER,
+        "limit_request_line": _LONGEST_LINE,
+        "limit_request_fields": 64,
+        # What workers write, the database's files above all, is for their user alone.
+        "umask": 0o077,
+        # Gunicorn would open a control socket in HOME.
+        "control_socket_disable": True,
+        "worker_tmp_dir": _MEMORY if os.path.isdir(_MEMORY) else None,  # noqa: PTH112 - a plain test
+        "logger_class": RootLogger,
+        "accesslog": None,
+        "loglevel": settings.logging.level,
+        "post_fork": post_fork,
+        "worker_exit": worker_exit,
+        "child_exit": child_exit,
+        "when_ready": when_ready,
+    }
+
+
+def worker_count(settings: Settings) -> int:
+    """As many workers as set, or as this process may use cores: signing hardly scales over threads."""
+    return settings.server.workers or len(os.sched_getaffinity(0))
