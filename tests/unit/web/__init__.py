@@ -1,0 +1,1 @@
+"""What web promises: every reply and refusal, through Flask's test client, over small fakes."""

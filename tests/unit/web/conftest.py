@@ -1,0 +1,232 @@
+"""One application with every blueprint, over fakes that keep the authority's contracts in memory."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from flask import Flask
+from flask.testing import FlaskClient
+
+from ca_service.authority.issuance import CsrProof, IssuedChain, PublicKeyProof
+from ca_service.authority.log import LogIdentity
+from ca_service.authority.ports import LogEntry, TreeHead
+from ca_service.authority.publication import PublishedCrl
+from ca_service.authority.status import OcspAnswer
+from ca_service.identity.issuers import Issuer, IssuerDirectory, IssuerType
+from ca_service.merkle import tree
+from ca_service.pki.authority_certificates import Authority, create_intermediate, create_root
+from ca_service.vocabulary import LeafIndex, LogId, Serial, TimestampMs
+from ca_service.web import fulcio, health, home, log, openapi, status, trust
+from ca_service.web.application import AccessRecord, base_app
+
+NOW = 1_795_420_800
+"""2026-11-23T08:00:00Z."""
+
+MALFORMED = bytes.fromhex("30030a0101")
+"""An OCSPResponse that says malformedRequest."""
+
+
+def make_authority() -> Authority:
+    """A root and an issuing certificate under it."""
+    started = datetime(2026, 1, 1, tzinfo=UTC)
+    root_key, issuing_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    root = create_root(
+        root_key, organization="Example", common_name="Example root", not_before=started, serial=1
+    )
+    issuing = create_intermediate(
+        issuing_key.public_key(),
+        root=root,
+        root_key=root_key,
+        organization="Example",
+        common_name="Example issuing",
+        crl_url="http://ca.example/crl/root.crl",
+        ca_issuers_url="http://ca.example/ca/root.crt",
+        not_before=started,
+        serial=2,
+    )
+    return Authority.load([issuing, root], issuing_key)
+
+
+@dataclass
+class FakeIssuance:
+    """Remembers what it was asked, and answers what the test put in."""
+
+    chain: tuple[str, ...]
+    trouble: Exception | None = None
+    asked: list[tuple[str, PublicKeyProof | CsrProof]] = field(default_factory=list)
+
+    def issue(self, token: str, key: PublicKeyProof | CsrProof) -> IssuedChain:
+        self.asked.append((token, key))
+        if self.trouble is not None:
+            raise self.trouble
+        return IssuedChain(certificates=self.chain, serial=Serial(1), leaf_index=LeafIndex(0))
+
+
+class MemoryLog:
+    """A LogReader over a list; it breaks when asked for what its contract excludes."""
+
+    def __init__(self, size: int) -> None:
+        self.leaves = [b"leaf %d" % index for index in range(size)]
+        self.hashes = [tree.leaf_hash(leaf) for leaf in self.leaves]
+        self.trouble: Exception | None = None
+
+    def head(self) -> TreeHead:
+        if self.trouble is not None:
+            raise self.trouble
+        root = tree.Frontier(0, ()).extend(self.hashes).root()
+        return TreeHead(
+            LogId(b"L" * 32), len(self.leaves), TimestampMs(NOW * 1000), root, b"\x04\x03\x00\x01s"
+        )
+
+    def entries(self, start: int, end: int) -> Sequence[LogEntry]:
+        assert 0 <= start < end <= len(self.leaves)
+        return [
+            LogEntry(LeafIndex(index), self.leaves[index], b"precertificate", (b"issuing", b"root"))
+            for index in range(start, end)
+        ]
+
+    def index_of(self, leaf_hash: bytes) -> LeafIndex | None:
+        return LeafIndex(self.hashes.index(leaf_hash)) if leaf_hash in self.hashes else None
+
+    def inclusion_proof(self, index: int, tree_size: int) -> list[bytes]:
+        assert 0 <= index < tree_size <= len(self.leaves)
+        return tree.inclusion_proof(self._subtree, index, tree_size)
+
+    def consistency_proof(self, first: int, second: int) -> list[bytes]:
+        assert 0 < first <= second <= len(self.leaves)
+        return tree.consistency_proof(self._subtree, first, second)
+
+    def _subtree(self, level: int, index: int) -> bytes:
+        return tree.complete_root(self.hashes[index << level : (index + 1) << level])
+
+
+@dataclass
+class FakeResponder:
+    """Answers what it knows by the octets of the request, and malformedRequest otherwise."""
+
+    answers: dict[bytes, OcspAnswer] = field(default_factory=dict)
+
+    def respond(self, request: bytes) -> OcspAnswer:
+        return self.answers.get(request) or OcspAnswer(MALFORMED, False, NOW, NOW, 0, "")
+
+
+@dataclass
+class FakeCrls:
+    """CRLs by key id and shard; it breaks on names that would not reach a database unharmed."""
+
+    crls: dict[tuple[str, str], PublishedCrl] = field(default_factory=dict)
+
+    def crl(self, key_id: str, name: str) -> PublishedCrl | None:
+        assert key_id.isascii()
+        assert name.isascii()
+        assert name.isprintable()
+        assert len(name) <= 64
+        return self.crls.get((key_id, name))
+
+    def all_shards(self) -> Sequence[PublishedCrl]:
+        return list(self.crls.values())
+
+
+@dataclass
+class FakeTrust:
+    """The trust material of one authority."""
+
+    authority: Authority
+
+    def chains(self) -> Sequence[Sequence[str]]:
+        return [[each.public_bytes(Encoding.PEM).decode("ascii") for each in self.authority.chain]]
+
+    def certificate_der(self, key_id: str) -> bytes | None:
+        return self.authority.chain_der[0] if key_id == self.authority.key_id else None
+
+    def trusted_root(self) -> Mapping[str, object]:
+        return {"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}
+
+    def log_public_key_pem(self) -> str:
+        return "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"
+
+
+@dataclass
+class World:
+    """An application, and what stands behind it."""
+
+    authority: Authority
+    issuance: FakeIssuance
+    reader: MemoryLog
+    responder: FakeResponder
+    crls: FakeCrls
+    trust: FakeTrust
+    issuers: IssuerDirectory
+    documents: dict[str, Mapping[str, object]] = field(default_factory=dict)
+    checks: dict[str, str | None] = field(default_factory=dict)
+    records: list[AccessRecord] = field(default_factory=list)
+    began: list[str] = field(default_factory=list)
+    faults: list[tuple[str, BaseException]] = field(default_factory=list)
+
+    def app(self) -> Flask:
+        """Join all blueprints, as the service does."""
+        app = base_app(
+            record=self.records.append,
+            begin=self.began.append,
+            report=lambda name, error: self.faults.append((name, error)),
+        )
+        identity = LogIdentity("2026", "ca.example/ctlog/2026", LogId(b"L" * 32), b"log key")
+        logs = {"2026": log.ServedLog(identity, self.reader)}
+        addresses = home.Addresses("https://ca.example", "http://ca.example", "Example & <Sons>")
+        for blueprint in (
+            fulcio.blueprint(self.issuance, self.trust, lambda: self.issuers),
+            log.blueprint(logs, [self.authority.chain_der[-1]]),
+            status.blueprint(self.responder, self.crls, self.trust),
+            trust.blueprint(self.trust, lambda: self.documents),
+            health.blueprint(lambda: self.checks),
+            home.blueprint(addresses, lambda: self.issuers, self.trust, logs, lambda: self.documents),
+            openapi.blueprint(openapi.document()),
+        ):
+            app.register_blueprint(blueprint)
+        return app
+
+
+AUTHORITY = make_authority()
+
+ISSUERS = IssuerDirectory(
+    issuers=(
+        Issuer("https://accounts.example.com", "sigstore", IssuerType.EMAIL),
+        Issuer(
+            "https://spiffe.example.com", "sigstore", IssuerType.SPIFFE, spiffe_trust_domain="example.com"
+        ),
+        Issuer(
+            "https://users.example.com",
+            "other",
+            IssuerType.EMAIL,
+            challenge_claim="sub",
+            skip_email_verification=True,
+            description='<script>alert("x")</script>',
+        ),
+    ),
+    wildcards=(Issuer("https://oidc.*.example.com/id/*", "sigstore", IssuerType.KUBERNETES, wildcard=True),),
+)
+
+
+@pytest.fixture
+def world() -> World:
+    fake_trust = FakeTrust(AUTHORITY)
+    return World(
+        authority=AUTHORITY,
+        issuance=FakeIssuance(
+            ("-----BEGIN CERTIFICATE-----\nleaf\n-----END CERTIFICATE-----\n", *fake_trust.chains()[0])
+        ),
+        reader=MemoryLog(300),
+        responder=FakeResponder(),
+        crls=FakeCrls(),
+        trust=fake_trust,
+        issuers=ISSUERS,
+        checks={"database": None, "log": None},
+    )
+
+
+@pytest.fixture
+def client(world: World) -> FlaskClient:
+    return world.app().test_client()
