@@ -1,0 +1,180 @@
+"""Issuers' keys, kept in this process: no network once an issuer is known, and one fetch at a time for each.
+
+While an issuer is down its old keys go on being used; while one is slow, the others are not held up.
+"""
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ca_service.errors import IssuerUnavailable
+from ca_service.identity.issuers import Issuer
+from ca_service.oidc.discovery import FETCH_SECONDS, Fetch, fetch_keys
+from ca_service.oidc.key_set import KeySet
+
+FRESH_MS = 3_600_000
+"""Age after which keys are fetched again, in the background."""
+COOL_DOWN_MS = 30_000
+"""Time between two fetches of one issuer because of an unknown `kid`, or after a failed refresh."""
+FAILED_MS = 10_000
+"""How long an issuer that could not be reached is not asked again."""
+MAX_ISSUERS = 256
+"""Issuers found by wildcard that are remembered; the least recently used goes first."""
+PATTERN_BUDGET = 30
+"""First fetches one wildcard may cause in PATTERN_WINDOW_MS, so that inventing issuers has a price."""
+PATTERN_WINDOW_MS = 60_000
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What is known of one issuer; times in milliseconds. Fields are replaced whole: readers need no lock."""
+
+    keys: KeySet | None = None
+    loaded_at: int = 0
+    tried_at: int = 0
+    used_at: int = 0
+    failure: IssuerUnavailable | None = None
+    fetching: threading.Event | None = None
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What the lock guards; made anew after a fork, whose child has none of the parent's threads."""
+
+    pid: int = field(default_factory=os.getpid)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class KeyCache:
+    """Answers with an issuer's keys; safe to use from many threads and across fork."""
+
+    def __init__(self, fetch: Fetch, clock: Callable[[], int]) -> None:
+        """Take how to fetch, and the clock (milliseconds since 1970)."""
+        self._fetch = fetch
+        self._clock = clock
+        self._shared = _Shared()
+        self._entries: dict[str, _Entry] = {}
+        self._budgets: dict[str, deque[int]] = {}
+
+    def keys(self, issuer: Issuer, issuer_url: str) -> KeySet:
+        """Return the issuer's keys, fetched at most once by however many callers.
+
+        Raises IssuerUnavailable, with the seconds to wait, when there are none and none can be had now.
+        """
+        now = self._clock()
+        entry = self._entries.get(issuer_url)
+        if entry is not None and (keys := entry.keys) is not None:
+            entry.used_at = now
+            if not 0 <= now - entry.loaded_at < FRESH_MS:
+                self._refresh_in_background(entry, issuer, issuer_url, now)
+            return keys
+        return self._first_keys(issuer, issuer_url, now)
+
+    def newer_keys(self, issuer: Issuer, issuer_url: str, than: KeySet) -> KeySet:
+        """Fetch once more because `than` lacks a key, unless that was done moments ago.
+
+        Returns what is then known, which may still be `than`. Raises IssuerUnavailable when the issuer,
+        asked now or a moment ago, did not answer: the key may exist.
+        """
+        now = self._clock()
+        entry = self._entries.get(issuer_url)
+        if entry is None:
+            return self._first_keys(issuer, issuer_url, now)
+        if entry.keys is not than and entry.keys is not None:
+            return entry.keys
+        if entry.fetching is not None or not 0 <= now - entry.tried_at < COOL_DOWN_MS:
+            self._fetch_or_wait(entry, issuer, issuer_url, now)
+        if entry.keys is than and entry.failure is not None:
+            raise entry.failure
+        return entry.keys or than
+
+    def _first_keys(self, issuer: Issuer, issuer_url: str, now: int) -> KeySet:
+        with self._lock():
+            entry = self._entries.get(issuer_url) or self._new_entry(issuer, issuer_url, now)
+        if entry.failure is not None and 0 <= now - entry.tried_at < FAILED_MS:
+            raise entry.failure
+        self._fetch_or_wait(entry, issuer, issuer_url, now)
+        if (keys := entry.keys) is not None:
+            return keys
+        raise entry.failure or _unavailable(issuer_url, "its answer is still awaited")
+
+    def _new_entry(self, issuer: Issuer, issuer_url: str, now: int) -> _Entry:
+        """Make room for one more issuer; the caller holds the lock."""
+        if issuer.wildcard:
+            self._spend(issuer, issuer_url, now)
+        if len(self._entries) >= MAX_ISSUERS:
+            idle = [url for url, known in self._entries.items() if known.fetching is None]
+            del self._entries[min(idle or self._entries, key=lambda url: self._entries[url].used_at)]
+        entry = self._entries[issuer_url] = _Entry(used_at=now)
+        return entry
+
+    def _spend(self, issuer: Issuer, issuer_url: str, now: int) -> None:
+        spent = self._budgets.setdefault(issuer.issuer_url, deque(maxlen=PATTERN_BUDGET))
+        if len(spent) == PATTERN_BUDGET and 0 <= now - spent[0] < PATTERN_WINDOW_MS:
+            raise _unavailable(
+                issuer_url,
+                f"{PATTERN_BUDGET} new issuers of {issuer.issuer_url} were asked within a minute",
+                retry_after=PATTERN_WINDOW_MS // 1000,
+            )
+        spent.append(now)
+
+    def _refresh_in_background(self, entry: _Entry, issuer: Issuer, issuer_url: str, now: int) -> None:
+        if entry.fetching is not None or 0 <= now - entry.tried_at < COOL_DOWN_MS:
+            return
+        done = self._begin(entry, now)
+        if done is not None:
+            threading.Thread(
+                target=self._load, args=(entry, done, issuer, issuer_url), name="issuer-keys", daemon=True
+            ).start()
+
+    def _fetch_or_wait(self, entry: _Entry, issuer: Issuer, issuer_url: str, now: int) -> None:
+        """Fetch, or wait for whoever is fetching this issuer already; others are not concerned."""
+        done = self._begin(entry, now)
+        if done is not None:
+            self._load(entry, done, issuer, issuer_url)
+        elif (other := entry.fetching) is not None:
+            other.wait(FETCH_SECONDS)
+
+    def _begin(self, entry: _Entry, now: int) -> threading.Event | None:
+        """Take on the fetch of an entry; None when another thread has it."""
+        with self._lock():
+            if entry.fetching is not None:
+                return None
+            entry.tried_at = now
+            entry.fetching = threading.Event()
+            return entry.fetching
+
+    def _load(self, entry: _Entry, done: threading.Event, issuer: Issuer, issuer_url: str) -> None:
+        try:
+            keys = fetch_keys(issuer, issuer_url, self._fetch, retry_after=FAILED_MS // 1000)
+            entry.keys, entry.loaded_at, entry.failure = keys, self._clock(), None
+        except IssuerUnavailable as failure:
+            entry.failure = failure
+            kept = "its old keys stay in use" if entry.keys is not None else "it has no keys yet"
+            _log.warning("issuer keys not fetched: %s; %s", failure.message, kept)
+        finally:
+            entry.tried_at = self._clock()
+            entry.fetching = None
+            done.set()
+
+    def _lock(self) -> threading.Lock:
+        if self._shared.pid != os.getpid():
+            # In a forked child: the lock may have been held, and whoever was fetching is not here.
+            self._shared = _Shared()
+            for entry in self._entries.values():
+                entry.fetching = None
+        return self._shared.lock
+
+
+def _unavailable(issuer_url: str, why: str, *, retry_after: int = FAILED_MS // 1000) -> IssuerUnavailable:
+    return IssuerUnavailable(
+        f"the keys of issuer {issuer_url} could not be fetched: {why}",
+        retry_after=retry_after,
+        issuer=issuer_url,
+        cause="budget" if "minute" in why else "timeout",
+    )

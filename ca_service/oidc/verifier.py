@@ -1,0 +1,129 @@
+"""Verification of identity tokens: from the text a client sent to claims that can be believed."""
+
+from collections.abc import Callable, Mapping
+
+from ca_service.errors import (
+    TokenAlgorithmRefused,
+    TokenClaimMissing,
+    TokenIssuerUnknown,
+    TokenKeyRefused,
+    TokenKeyUnknown,
+    TokenMalformed,
+    TokenSignatureInvalid,
+)
+from ca_service.identity.claims import VerifiedToken
+from ca_service.identity.issuers import Issuer, IssuerDirectory
+from ca_service.oidc.claim_checks import check_claims, shown
+from ca_service.oidc.compact import CompactToken, Header, read_token
+from ca_service.oidc.discovery import Fetch
+from ca_service.oidc.key_cache import KeyCache
+from ca_service.oidc.key_set import KeySet, VerificationKey, read_key_set
+
+_MAX_ISSUER = 1024
+
+
+class TokenVerifier:
+    """Verifies tokens of the issuers in a directory; one per process, used by all its threads."""
+
+    def __init__(
+        self,
+        directory: Callable[[], IssuerDirectory],
+        fetch: Fetch,
+        clock: Callable[[], int],
+        *,
+        built_in_keys: Mapping[str, Mapping[str, object]] | None = None,
+    ) -> None:
+        """Take the directory in force, how to fetch, and the clock (milliseconds since 1970).
+
+        `built_in_keys` are JWK Sets by issuer URL, for an identity provider in this very process. Raises
+        ValueError when one of them is none.
+        """
+        self._directory = directory
+        self._clock = clock
+        self._cache = KeyCache(fetch, clock)
+        self._built_in = {url: read_key_set(document) for url, document in (built_in_keys or {}).items()}
+
+    def verify(self, token: str) -> VerifiedToken:
+        """Verify a token in the compact form (RFC 7515 §3.1) and return its claims with their issuer.
+
+        Raises TokenMalformed, TokenIssuerUnknown, TokenAlgorithmRefused, TokenKeyUnknown, TokenKeyRefused,
+        TokenSignatureInvalid, IssuerUnavailable, or what check_claims raises. OpenID Connect Core §3.1.3.7.
+        """
+        # (0) Size, dots, base64url and JSON, before anything else.
+        parts = read_token(token)
+        # (1) The issuer, exactly or by wildcard: only configured issuers are ever asked for keys.
+        issuer, issuer_url = self._issuer_of(parts)
+        # (2) The algorithm, from a list; `none` and the symmetric ones are on no list.
+        if parts.header.algorithm not in issuer.algorithms:
+            raise TokenAlgorithmRefused(
+                f"the token is signed with {shown(parts.header.algorithm)}; expected one of "
+                f"{', '.join(issuer.algorithms)}",
+                expected=", ".join(issuer.algorithms),
+                received=shown(parts.header.algorithm),
+            )
+        # (3) The key, by its id, among those the issuer publishes.
+        keys = self._keys_for(parts.header, issuer, issuer_url)
+        # (4) The signature over header and payload as they came.
+        if not any(key.verify(parts.header.algorithm, parts.signing_input, parts.signature) for key in keys):
+            raise TokenSignatureInvalid(
+                f"the token's signature does not verify with key {shown(parts.header.key_id)} of issuer "
+                f"{issuer_url}",
+                issuer=issuer_url,
+                key_id=shown(parts.header.key_id),
+            )
+        # (5) Audience, times and subject.
+        claims = check_claims(parts.claims, issuer, self._clock() // 1000)
+        return VerifiedToken(issuer, issuer_url, claims)
+
+    def _issuer_of(self, parts: CompactToken) -> tuple[Issuer, str]:
+        issuer_url = parts.claims.get("iss")
+        if issuer_url is None:
+            raise TokenClaimMissing("the token has no claim 'iss'", claim="iss", expected="an issuer URL")
+        if not isinstance(issuer_url, str) or len(issuer_url) > _MAX_ISSUER:
+            raise TokenMalformed(
+                f"the token's claim 'iss' must be a string of at most {_MAX_ISSUER} characters", claim="iss"
+            )
+        issuer = self._directory().find(issuer_url)
+        if issuer is None:
+            raise TokenIssuerUnknown(
+                f"the token's issuer {shown(issuer_url)} is not in this service's issuer file",
+                received=shown(issuer_url),
+            )
+        return issuer, issuer_url
+
+    def _keys_for(self, header: Header, issuer: Issuer, issuer_url: str) -> tuple[VerificationKey, ...]:
+        key_set = self._built_in.get(issuer_url)
+        if key_set is None:
+            key_set = self._cache.keys(issuer, issuer_url)
+            if header.key_id not in key_set.keys and header.key_id not in key_set.refused:
+                key_set = self._cache.newer_keys(issuer, issuer_url, key_set)
+        return _fitting(key_set, header, issuer_url)
+
+
+def _fitting(key_set: KeySet, header: Header, issuer_url: str) -> tuple[VerificationKey, ...]:
+    named = key_set.keys.get(header.key_id, ())
+    fitting = tuple(key for key in named if header.algorithm in key.algorithms)
+    if fitting:
+        return fitting
+    shown_id = shown(header.key_id)
+    if named:
+        usable = sorted(set().union(*(key.algorithms for key in named)))
+        raise TokenKeyRefused(
+            f"key {shown_id} of issuer {issuer_url} is for {', '.join(usable)}, "
+            f"but the token is signed with {header.algorithm}",
+            issuer=issuer_url,
+            key_id=shown_id,
+            expected=", ".join(usable),
+            received=header.algorithm,
+        )
+    if header.key_id in key_set.refused:
+        raise TokenKeyRefused(
+            f"key {shown_id} of issuer {issuer_url} is not used: {key_set.refused[header.key_id]}",
+            issuer=issuer_url,
+            key_id=shown_id,
+        )
+    raise TokenKeyUnknown(
+        f"the token names key {shown_id}, which issuer {issuer_url} does not publish for signatures",
+        issuer=issuer_url,
+        key_id=shown_id,
+    )
