@@ -67,7 +67,6 @@ def dev(directory: Path, bind: str | None) -> None:
     # Before the workers are forked, so that they share its key and its register of redeemed codes.
     provider = DevIdentityProvider(settings.service.url)
     with _announced(settings.folder, provider):
-        click.echo(_BANNER.format(url=provider.url, directory=settings.folder))
         run_server(settings, lambda: _service(settings, provider))
 
 
@@ -75,7 +74,10 @@ def _service(settings: "Settings", provider: "DevIdentityProvider") -> "Service"
     # run_server must have come first: what app imports looks for the metrics directory at once.
     from ca_service.app import build_service
 
-    return build_service(settings, dev=provider)
+    service = build_service(settings, dev=provider)
+    # Said only now, when all that can be wrong with keys, database and address was found right.
+    click.echo(_BANNER.format(url=provider.url, directory=settings.folder))
+    return service
 
 
 @click.command(name="dev-token")

@@ -4,7 +4,7 @@ Here: its keys, codes, pages and endpoints under /dev-idp. Not here: anything `s
 makes a DevIdentityProvider, in memory, and hands it over in-process. Its keys end with the process.
 """
 
-from ca_service.web.dev_idp.endpoints import blueprint as dev_idp_blueprint
+from ca_service.web.dev_idp.endpoints import blueprint
 from ca_service.web.dev_idp.provider import CLIENT_ID, PATH, DevIdentityProvider
 
-__all__ = ["CLIENT_ID", "PATH", "DevIdentityProvider", "dev_idp_blueprint"]
+__all__ = ["CLIENT_ID", "PATH", "DevIdentityProvider", "blueprint"]

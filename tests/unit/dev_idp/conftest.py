@@ -14,7 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from ca_service.web.dev_idp import DevIdentityProvider, dev_idp_blueprint
+from ca_service.web.dev_idp import DevIdentityProvider, blueprint
 
 URL = "http://127.0.0.1:5555"
 VERIFIER = "v" * 43
@@ -105,7 +105,7 @@ def provider(clock: Clock) -> DevIdentityProvider:
 @pytest.fixture
 def app(provider: DevIdentityProvider) -> Flask:
     application = Flask(__name__)
-    application.register_blueprint(dev_idp_blueprint(provider))
+    application.register_blueprint(blueprint(provider))
     return application
 
 
