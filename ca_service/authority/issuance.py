@@ -1,0 +1,204 @@
+"""Issuing: who asks, for which key, decided and logged before anything is released.
+
+The order is *decide, record, sign, record, release*: a certificate that is out is always in the log and
+always known to OCSP, whatever dies in between.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import perf_counter
+
+from ca_service.authority.log import LogIdentity
+from ca_service.authority.ports import Blocks, Clock, Observer, PendingCertificate, Sequencer
+from ca_service.authority.publication import Publication
+from ca_service.errors import AuthorityRetired, CAError
+from ca_service.identity.claims import VerifiedToken
+from ca_service.identity.possession import verify_possession
+from ca_service.identity.principal import Principal, principal_for
+from ca_service.pki.authority_certificates import Authority
+from ca_service.pki.keys import ClientKey, read_csr, read_public_key
+from ca_service.pki.pem import certificate_pem
+from ca_service.pki.profile import LeafProfile, build_certificate, build_precertificate, random_serial
+from ca_service.pki.sct import encode_sct, encode_sct_list, leaf_index_extensions
+from ca_service.vocabulary import LeafIndex, Serial
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKeyProof:
+    """A public key (PEM or DER) and the signature over the challenge made with its private half."""
+
+    content: bytes
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CsrProof:
+    """A PKCS#10 request; its own signature is the proof of possession."""
+
+    csr: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedChain:
+    """A released certificate: PEM texts, leaf first and root last, and where the log has it."""
+
+    certificates: tuple[str, ...]
+    serial: Serial
+    leaf_index: LeafIndex
+
+
+@dataclass(frozen=True, slots=True)
+class IssuancePolicy:
+    """What the operator chose: lifetime in seconds, kinds of client keys, CRL sub-shards a month."""
+
+    lifetime_seconds: int
+    client_keys: frozenset[str]
+    crl_subshards: int
+
+
+class Issuance:
+    """Turns an identity token and a proof of possession into a logged certificate."""
+
+    def __init__(
+        self,
+        *,
+        authority: Authority,
+        log: LogIdentity,
+        sign_with_log_key: Callable[[bytes], bytes],
+        verify_token: Callable[[str], VerifiedToken],
+        sequencer: Sequencer,
+        blocks: Blocks,
+        publication: Publication,
+        policy: IssuancePolicy,
+        status_url: str,
+        clock: Clock,
+        random_bytes: Callable[[int], bytes],
+        observer: Observer,
+    ) -> None:
+        """Join the collaborators; `sign_with_log_key` returns the DigitallySigned struct over its input."""
+        self._authority = authority
+        self._log = log
+        self._sign_with_log_key = sign_with_log_key
+        self._verify_token = verify_token
+        self._sequencer = sequencer
+        self._blocks = blocks
+        self._publication = publication
+        self._policy = policy
+        self._ocsp_url = f"{status_url}/ocsp"
+        self._ca_issuers_url = f"{status_url}/ca/{authority.key_id}.crt"
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._observer = observer
+        self._issues_until = int(authority.issues_until.timestamp())
+        self._chain_pems = tuple(certificate_pem(der) for der in authority.chain_der)
+
+    def issue(self, token: str, key: PublicKeyProof | CsrProof) -> IssuedChain:
+        """Check the token and the proof, log the precertificate, and return the certificate with its chain.
+
+        Raises an InvalidRequest for a token, key, proof or identity that is not accepted, and an Unavailable
+        when the log, the database or the issuer's keys cannot be had; nothing is released then.
+        """
+        try:
+            issued = self._issue(token, key)
+        except CAError as error:
+            self._observer.count("certificate_refused", reason=error.reason)
+            raise
+        self._observer.count("certificate_issued")
+        return issued
+
+    def _issue(self, token: str, key: PublicKeyProof | CsrProof) -> IssuedChain:
+        started = perf_counter()
+        # (1) Who asks: the token verified, turned into the one name the certificate will carry.
+        principal = principal_for(self._verify_token(token))
+        # (2) For which key, and does the caller hold its private half?
+        client_key = self._proven_key(key, principal)
+        # (3) A quick refusal for the blocked; the sequencer checks again under the lock that blocking takes.
+        self._blocks.check(principal.subject, principal.oidc_issuer, principal.oidc_subject)
+        decided = perf_counter()
+        self._observer.duration("decide", decided - started)
+
+        # (4) The precertificate, with the URLs that its status will be asked at for years.
+        profile, shard = self._profile(principal, client_key)
+        precertificate = build_precertificate(self._authority, profile)
+        built = perf_counter()
+        self._observer.duration("precertificate", built - decided)
+
+        # (5) Durable in the log, and known to OCSP, before anybody can hold it.
+        sequenced = self._sequencer.append(
+            PendingCertificate(
+                serial=profile.serial,
+                authority_key=self._authority.key_id,
+                precertificate=precertificate.der,
+                tbs=precertificate.tbs,
+                issuer_key_hash=self._authority.issuer_key_hash,
+                chain=self._authority.chain_der,
+                subject=principal.subject,
+                oidc_issuer=principal.oidc_issuer,
+                oidc_subject=principal.oidc_subject,
+                key_sha256=hashlib.sha256(client_key.spki).hexdigest(),
+                not_before=int(profile.not_before.timestamp()),
+                not_after=int(profile.not_after.timestamp()),
+                crl_shard=shard,
+            )
+        )
+        logged = perf_counter()
+        self._observer.duration("log", logged - built)
+
+        # (6) Only now the log's promise and the certificate itself, outside every lock.
+        sct = encode_sct(
+            self._log.log_id,
+            sequenced.timestamp,
+            leaf_index_extensions(sequenced.leaf_index),
+            self._sign_with_log_key(sequenced.leaf),
+        )
+        certificate = build_certificate(self._authority, precertificate, encode_sct_list([sct]))
+        self._observer.duration("certificate", perf_counter() - logged)
+        return IssuedChain(
+            certificates=(certificate_pem(certificate), *self._chain_pems),
+            serial=profile.serial,
+            leaf_index=sequenced.leaf_index,
+        )
+
+    def _proven_key(self, key: PublicKeyProof | CsrProof, principal: Principal) -> ClientKey:
+        if isinstance(key, CsrProof):
+            return read_csr(key.csr, self._policy.client_keys)
+        client_key = read_public_key(key.content, self._policy.client_keys)
+        verify_possession(client_key.public_key, key.proof, principal.challenges)
+        return client_key
+
+    def _profile(self, principal: Principal, client_key: ClientKey) -> tuple[LeafProfile, str]:
+        # Floored to the second: a notBefore in the future is refused by clients whose clock is exact.
+        not_before = self._clock() // 1000
+        if not_before >= self._issues_until:
+            raise AuthorityRetired(
+                f"the issuing certificate {self._authority.key_id} issued until "
+                f"{self._authority.issues_until:%Y-%m-%dT%H:%M:%SZ}; the operator must rotate the authority"
+            )
+        not_after = min(not_before + self._policy.lifetime_seconds, self._issues_until)
+        serial = random_serial(self._random_bytes)
+        shard = shard_name(not_before, serial, self._policy.crl_subshards)
+        return (
+            LeafProfile(
+                spki=client_key.spki,
+                subject=principal.subject,
+                extensions=principal.extensions,
+                serial=serial,
+                not_before=datetime.fromtimestamp(not_before, UTC),
+                not_after=datetime.fromtimestamp(not_after, UTC),
+                ocsp_url=self._ocsp_url,
+                ca_issuers_url=self._ca_issuers_url,
+                # The shard's first CRL is stored, and so served, before a leaf can name it.
+                crl_url=self._publication.ensure(self._authority.key_id, shard, not_before),
+            ),
+            shard,
+        )
+
+
+def shard_name(issued_at: int, serial: int, subshards: int) -> str:
+    """Name the CRL shard of a certificate: month of issue and two hex digits of sub-shard, 2026-11-0a.
+
+    `issued_at` is seconds since 1970; the serial is random, so its last octet spreads evenly.
+    """
+    return f"{datetime.fromtimestamp(issued_at, UTC):%Y-%m}-{(serial & 0xFF) % subshards:02x}"

@@ -1,0 +1,188 @@
+"""Answering OCSP: good only for what was issued here, revoked as soon as it is, never good in doubt."""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from ca_service.authority.ports import CertificateStatus, Clock, Observer, Revocations
+from ca_service.errors import CAError
+from ca_service.pki.authority_certificates import Authority
+from ca_service.pki.keys import subject_public_key
+from ca_service.pki.ocsp import (
+    CertId,
+    CertStatus,
+    ErrorStatus,
+    OcspMalformed,
+    SingleAnswer,
+    build_response,
+    error_response,
+    parse_request,
+)
+from ca_service.vocabulary import Serial
+
+_LONGEST_CACHED_REQUEST = 1024
+"""Octets; a request for one certificate has about a hundred, and only such are worth memory."""
+
+_RETENTION = timedelta(days=3653)
+"""Ten years, for which answers are given after a certificate's expiry (RFC 6960 §4.4.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class OcspAnswer:
+    """A DER OCSPResponse and how long others may keep it; times are seconds since 1970, max_age seconds."""
+
+    der: bytes
+    cacheable: bool
+    produced_at: int
+    next_update: int
+    max_age: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class StatusPolicy:
+    """How long an answer holds, and how long caches in between may repeat it, in seconds.
+
+    `reuse_seconds` is how long this process hands out the same signed answer while nothing was revoked.
+    """
+
+    valid_seconds: int
+    max_age_seconds: int
+    reuse_seconds: int = 300
+    cache_size: int = 20_000
+
+
+class StatusResponder:
+    """Answers OCSP requests of any form with a response, an OCSP error at worst."""
+
+    def __init__(
+        self,
+        *,
+        authorities: Sequence[Authority],
+        revocations: Revocations,
+        policy: StatusPolicy,
+        clock: Clock,
+        observer: Observer,
+    ) -> None:
+        """Join the collaborators; every authority that ever issued stays in the list."""
+        self._revocations = revocations
+        self._policy = policy
+        self._clock = clock
+        self._observer = observer
+        self._by_hashes = {
+            hashes: authority for authority in authorities for hashes in _issuer_hashes(authority)
+        }
+        self._cache: OrderedDict[bytes, tuple[int, OcspAnswer]] = OrderedDict()
+        self._cache_lock = threading.Lock()
+
+    def respond(self, request: bytes) -> OcspAnswer:
+        """Answer a DER OCSPRequest; never raises for what a caller sends.
+
+        A cached answer is used only while the revocation generation in the database is the one it was made
+        under, so no revocation is ever hidden by a cache. When the store cannot be read: tryLater.
+        """
+        try:
+            generation = self._revocations.generation()
+            cached = self._cached(request, generation)
+            if cached is not None:
+                return cached
+            answer = self._answer(request, generation)
+        except OcspMalformed:
+            return self._error(ErrorStatus.MALFORMED_REQUEST)
+        except CAError:
+            return self._error(ErrorStatus.TRY_LATER)
+        return answer
+
+    def _answer(self, request: bytes, generation: int) -> OcspAnswer:
+        asked = parse_request(request)
+        authorities = {
+            self._by_hashes.get((cert_id.hash_name, cert_id.issuer_name_hash, cert_id.issuer_key_hash))
+            for cert_id in asked.cert_ids
+        }
+        authority = authorities.pop()
+        if authority is None or authorities:
+            # RFC 6960 §2.3: not our certificates, or not answerable under one signature.
+            return self._error(ErrorStatus.UNAUTHORIZED)
+
+        now = self._clock() // 1000
+        this_update = datetime.fromtimestamp(now, UTC)
+        next_update = this_update + timedelta(seconds=self._policy.valid_seconds)
+        statuses = [
+            self._revocations.status(authority.key_id, Serial(cert_id.serial)) for cert_id in asked.cert_ids
+        ]
+        singles = [
+            self._single(cert_id, status, this_update, next_update)
+            for cert_id, status in zip(asked.cert_ids, statuses, strict=True)
+        ]
+        der = build_response(
+            authority,
+            singles,
+            produced_at=this_update,
+            nonce=asked.nonce,
+            archive_cutoff=this_update - _RETENTION,
+        )
+        all_issued = all(status.issued for status in statuses)
+        answer = OcspAnswer(
+            der=der,
+            # An unknown serial may be issued a moment later, and a nonce is for one asker alone.
+            cacheable=asked.nonce is None and all_issued,
+            produced_at=now,
+            next_update=now + self._policy.valid_seconds,
+            max_age=self._policy.max_age_seconds,
+            etag=hashlib.sha256(der).hexdigest(),
+        )
+        if answer.cacheable and len(request) <= _LONGEST_CACHED_REQUEST:
+            self._remember(request, generation, answer)
+        return answer
+
+    def _single(
+        self, cert_id: CertId, status: CertificateStatus, this_update: datetime, next_update: datetime
+    ) -> SingleAnswer:
+        revocation = status.revocation
+        if revocation is not None:
+            verdict = CertStatus.REVOKED
+        else:
+            verdict = CertStatus.GOOD if status.issued else CertStatus.UNKNOWN
+        self._observer.count("ocsp_status", status=verdict.value)
+        return SingleAnswer(
+            cert_id=cert_id,
+            status=verdict,
+            this_update=this_update,
+            next_update=next_update,
+            revocation_date=revocation.revocation_date if revocation else None,
+            reason=revocation.reason.number if revocation else 0,
+        )
+
+    def _cached(self, request: bytes, generation: int) -> OcspAnswer | None:
+        found = self._cache.get(request)
+        if found is None:
+            return None
+        made_under, answer = found
+        age = self._clock() // 1000 - answer.produced_at
+        return answer if made_under == generation and 0 <= age < self._policy.reuse_seconds else None
+
+    def _remember(self, request: bytes, generation: int, answer: OcspAnswer) -> None:
+        with self._cache_lock:
+            self._cache[request] = (generation, answer)
+            while len(self._cache) > self._policy.cache_size:
+                self._cache.popitem(last=False)
+
+    def _error(self, status: ErrorStatus) -> OcspAnswer:
+        self._observer.count("ocsp_error", status=status.name.lower())
+        now = self._clock() // 1000
+        return OcspAnswer(
+            der=error_response(status), cacheable=False, produced_at=now, next_update=now, max_age=0, etag=""
+        )
+
+
+def _issuer_hashes(authority: Authority) -> list[tuple[str, bytes, bytes]]:
+    """How a CertID may name it: hash algorithm, hash of its name, hash of its key (RFC 6960 §4.1.1)."""
+    name = authority.subject_der
+    bits = subject_public_key(authority.spki)
+    return [
+        (algorithm, hashlib.new(algorithm, name).digest(), hashlib.new(algorithm, bits).digest())
+        for algorithm in ("sha1", "sha256", "sha384", "sha512")
+    ]

@@ -1,0 +1,119 @@
+"""What verifiers must hold to check a certificate: chains, log keys, and Sigstore's documents of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from ca_service.authority.log import LogIdentity
+from ca_service.pki.authority_certificates import Authority
+from ca_service.pki.keys import key_id
+from ca_service.pki.pem import certificate_pem, public_key_pem
+from ca_service.pki.trusted_root import (
+    Json,
+    SigningService,
+    TrustedAuthority,
+    TrustedLog,
+    client_trust_config,
+    signing_config,
+    trusted_root,
+)
+
+_FULCIO_API_VERSION = 1
+"""What clients call version 1, although its path says v2."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideRekor:
+    """An artifact log that somebody else runs: its URL, key, and API version (1 or 2)."""
+
+    url: str
+    public_key: PublicKeyTypes
+    major_api_version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideTsa:
+    """A timestamp authority that somebody else runs: its URL and chain, the signing certificate first."""
+
+    url: str
+    chain: tuple[x509.Certificate, ...]
+
+
+class TrustMaterial:
+    """Everything public about this service's keys, in each form that somebody asks for."""
+
+    def __init__(
+        self, *, authorities: Sequence[Authority], logs: Sequence[LogIdentity], url: str, organization: str
+    ) -> None:
+        """Take every authority whose certificates are still trusted, newest first, and every log likewise."""
+        self._authorities = tuple(authorities)
+        self._logs = tuple(logs)
+        self._url = url
+        self._organization = organization
+        # No certificate and no SCT is older than the first authority, so that is when trust begins.
+        self._since = min(each.certificate.not_valid_before_utc for each in authorities)
+        self._certificates = {
+            key_id(each.public_key()): der
+            for authority in authorities
+            for each, der in zip(authority.chain, authority.chain_der, strict=True)
+        }
+
+    def chains(self) -> list[list[str]]:
+        """Each authority's chain as PEM texts, the issuing certificate first and the root last."""
+        return [[certificate_pem(der) for der in authority.chain_der] for authority in self._authorities]
+
+    def roots_der(self) -> list[bytes]:
+        """The root certificates, each once."""
+        return list(dict.fromkeys(authority.chain_der[-1] for authority in self._authorities))
+
+    def certificate_der(self, key_id: str) -> bytes | None:
+        """The certificate of one of the authority's keys, issuing or root, or None."""
+        return self._certificates.get(key_id)  # type: ignore[call-overload,no-any-return]  # KeyId is a str
+
+    def log_public_key_pem(self) -> str:
+        """The current log's public key."""
+        return public_key_pem(self._logs[0].public_key_der)
+
+    def trusted_root(self) -> Mapping[str, Json]:
+        """Sigstore's trusted_root.json for this service alone."""
+        return self._trusted_root((), ())
+
+    def documents(
+        self, rekors: Sequence[OutsideRekor], tsas: Sequence[OutsideTsa]
+    ) -> Mapping[str, Mapping[str, Json]]:
+        """The JSON documents by file name; those for signing only when a Rekor is given.
+
+        Raises ConfigurationError for a key of a kind that the documents have no name for.
+        """
+        root = self._trusted_root(rekors, tsas)
+        if not rekors:
+            return {"trusted_root.json": root}
+        config = signing_config(
+            SigningService(self._url, _FULCIO_API_VERSION, self._organization, self._since),
+            [
+                SigningService(rekor.url, rekor.major_api_version, self._organization, self._since)
+                for rekor in rekors
+            ],
+            [SigningService(tsa.url, 1, self._organization, self._since) for tsa in tsas],
+        )
+        return {
+            "trusted_root.json": root,
+            "signing_config.json": config,
+            "client_trust_config.json": client_trust_config(root, config),
+        }
+
+    def _trusted_root(self, rekors: Sequence[OutsideRekor], tsas: Sequence[OutsideTsa]) -> Mapping[str, Json]:
+        return trusted_root(
+            [TrustedAuthority(authority.chain, self._url) for authority in self._authorities],
+            [
+                TrustedLog(
+                    f"{self._url}/ctlog/{log.shard}", load_der_public_key(log.public_key_der), self._since
+                )
+                for log in self._logs
+            ],
+            [TrustedAuthority(tsa.chain, tsa.url) for tsa in tsas],
+            [TrustedLog(rekor.url, rekor.public_key, self._since) for rekor in rekors],
+        )
