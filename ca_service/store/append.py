@@ -1,0 +1,275 @@
+"""The one transaction that puts a batch of entries into a log: durable as a whole, or not at all."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ca_service.authority.log import (
+    PRECERTIFICATE_KIND,
+    EncodeLeaf,
+    LogHead,
+    LogIdentity,
+    NextHead,
+    SignTreeHead,
+    next_timestamp,
+    sequence,
+    sign_head,
+)
+from ca_service.authority.ports import Clock, PendingCertificate, Sequenced, TreeHead
+from ca_service.errors import CAError, ConfigurationError, IdentityBlocked, LogUnavailable, StoreUnavailable
+from ca_service.merkle.tiles import TILE_WIDTH, completed_tiles
+from ca_service.merkle.tree import Frontier, complete_root
+from ca_service.store.blocks import BlockList, current_list
+from ca_service.store.database import Database
+from ca_service.store.faults import CommitUnknown, DiskUntrusted, RowRefused
+from ca_service.store.logs import find_log, tile_hashes
+from ca_service.store.schema import chain_certificates, issued, leaves, tiles, tree_heads
+from ca_service.vocabulary import LeafIndex, TimestampMs, format_serial
+
+Outcome = Sequenced | CAError
+
+
+class LogAppender:
+    """Appends to one log; used by one thread at a time."""
+
+    def __init__(
+        self,
+        database: Database,
+        log: LogIdentity,
+        sign_tree_head: SignTreeHead,
+        clock: Clock,
+        encode_leaf: EncodeLeaf,
+    ) -> None:
+        """Join the collaborators; nothing is read yet."""
+        self._database = database
+        self._log = log
+        self._sign_tree_head = sign_tree_head
+        self._clock = clock
+        self._encode_leaf = encode_leaf
+        self._number: int | None = None
+        self._blocks = BlockList()
+        self._known_certificates: set[bytes] = set()
+
+    def append(self, entries: Sequence[PendingCertificate]) -> list[Outcome]:
+        """Store entries and return, in their order, where each went or why it did not.
+
+        A refused row fails its own entry only. Raises ClockBehind, ConfigurationError, and StoreUnavailable
+        (DiskUntrusted) when none was stored or it cannot be known.
+        """
+        try:
+            return self._append_together(entries)
+        except RowRefused:
+            return [self._append_alone(entry) for entry in entries]
+
+    def _append_alone(self, entry: PendingCertificate) -> Outcome:
+        try:
+            return self._append_together([entry])[0]
+        except RowRefused as error:
+            refusal = LogUnavailable(
+                f"the log could not store the certificate {format_serial(entry.serial)}: {error.message}",
+                retry_after=error.retry_after,
+            )
+            refusal.__cause__ = error
+            return refusal
+        except DiskUntrusted:
+            raise
+        except StoreUnavailable as error:
+            return LogUnavailable(f"the log stored nothing: {error.message}", retry_after=error.retry_after)
+        except CAError as error:
+            return error
+
+    def republish(self, older_than_ms: int) -> TreeHead | None:
+        """Sign the same tree anew with the present time when its head is older; None when it was not.
+
+        Raises as `append` does.
+        """
+        with self._database.writing() as connection:
+            number = self._log_number(connection)
+            head = self._read_head(connection, number)
+            timestamp = next_timestamp(head, self._clock())
+            if timestamp - head.timestamp <= older_than_ms:
+                return None
+            same = NextHead((), LogHead(head.frontier, timestamp), head.frontier.root())
+            return self._store_head(connection, number, head, same)
+
+    def _append_together(self, entries: Sequence[PendingCertificate]) -> list[Outcome]:
+        outcomes: dict[int, Outcome] = {}
+        admitted: list[int] = []
+        following: NextHead | None = None
+        prints: set[bytes] = set()
+        try:
+            with self._database.writing() as connection:
+                number = self._log_number(connection)
+                head = self._read_head(connection, number)
+                now = self._clock()
+                self._blocks = current_list(connection, self._blocks)
+                for place, entry in enumerate(entries):
+                    try:
+                        self._blocks.check(entry.subject, entry.oidc_issuer, entry.oidc_subject, now // 1000)
+                    except IdentityBlocked as blocked:
+                        outcomes[place] = blocked
+                    else:
+                        admitted.append(place)
+                if admitted:
+                    pending = [entries[place] for place in admitted]
+                    following = sequence(head, pending, now, self._encode_leaf)
+                    prints = self._store_entries(connection, number, pending, following)
+                    self._store_full_tiles(connection, number, head, following)
+                    self._store_head(connection, number, head, following)
+        except CommitUnknown as error:
+            if following is None or not self._was_stored(following):
+                raise StoreUnavailable(error.message, retry_after=error.retry_after) from error
+        self._known_certificates |= prints
+        if following is not None:
+            for place, leaf in zip(admitted, following.leaves, strict=True):
+                outcomes[place] = Sequenced(
+                    self._log.log_id, leaf.leaf_index, following.head.timestamp, leaf.leaf
+                )
+        return [outcomes[place] for place in range(len(entries))]
+
+    def _log_number(self, connection: Connection) -> int:
+        if self._number is None:
+            row = find_log(connection, self._log.shard)
+            if row.log_id != self._log.log_id:
+                raise ConfigurationError(
+                    f"the log of shard {self._log.shard} in the database has another key than the configured "
+                    "one; a log's key never changes: name the right key, or another shard"
+                )
+            self._number = row.id
+        return self._number
+
+    @staticmethod
+    def _read_head(connection: Connection, number: int) -> LogHead:
+        row = connection.execute(
+            select(
+                tree_heads.c.tree_size,
+                tree_heads.c.timestamp,
+                tree_heads.c.frontier,
+                tree_heads.c.frozen,
+            )
+            .where(tree_heads.c.log == number)
+            .with_for_update()
+        ).one()
+        if row.frozen:
+            raise LogUnavailable("this log is frozen: its last tree head is signed and it takes no entries")
+        return LogHead(Frontier.decode(row.tree_size, row.frontier), TimestampMs(row.timestamp))
+
+    def _store_entries(
+        self,
+        connection: Connection,
+        number: int,
+        pending: Sequence[PendingCertificate],
+        following: NextHead,
+    ) -> set[bytes]:
+        chains = {entry.chain: [sha256(der).digest() for der in entry.chain] for entry in pending}
+        prints = {print_ for chain in chains.values() for print_ in chain}
+        if not prints <= self._known_certificates:
+            rows = [
+                {"fingerprint": print_, "der": der}
+                for chain, its in chains.items()
+                for print_, der in zip(its, chain, strict=True)
+            ]
+            _insert_once(connection, rows)
+        connection.execute(
+            insert(leaves),
+            [
+                {
+                    "log": number,
+                    "leaf_index": leaf.leaf_index,
+                    "leaf_hash": leaf.leaf_hash,
+                    "kind": PRECERTIFICATE_KIND,
+                    "chain": b"".join(chains[entry.chain]),
+                    "leaf": leaf.leaf,
+                    "precertificate": entry.precertificate,
+                }
+                for entry, leaf in zip(pending, following.leaves, strict=True)
+            ],
+        )
+        connection.execute(
+            insert(issued),
+            [
+                _issued_row(number, entry, leaf.leaf_index)
+                for entry, leaf in zip(pending, following.leaves, strict=True)
+            ],
+        )
+        return prints
+
+    @staticmethod
+    def _store_full_tiles(connection: Connection, number: int, head: LogHead, following: NextHead) -> None:
+        for tile in completed_tiles(head.frontier.size, following.head.frontier.size):
+            assert tile.level is not None  # noqa: S101 - completed_tiles gives hash tiles only
+            hashes = tile_hashes(connection, number, tile.level, tile.index)
+            connection.execute(
+                insert(tiles).values(
+                    log=number,
+                    level=tile.level,
+                    tile_index=tile.index,
+                    root_hash=complete_root(hashes[:TILE_WIDTH]),
+                    hashes=b"".join(hashes),
+                )
+            )
+
+    def _store_head(
+        self, connection: Connection, number: int, head: LogHead, following: NextHead
+    ) -> TreeHead:
+        signed = sign_head(self._log, following, self._sign_tree_head)
+        changed = connection.execute(
+            update(tree_heads)
+            .where(tree_heads.c.log == number, tree_heads.c.tree_size == head.frontier.size)
+            .values(
+                tree_size=signed.tree_size,
+                timestamp=signed.timestamp,
+                root_hash=signed.root_hash,
+                frontier=following.head.frontier.encode(),
+                signature=signed.signature,
+            )
+        ).rowcount
+        if changed != 1:
+            raise StoreUnavailable(
+                f"the log's head moved from {head.frontier.size} while its lock was held, so nothing was "
+                "stored; make sure that every process uses this database and no copy of it"
+            )
+        return signed
+
+    def _was_stored(self, following: NextHead) -> bool:
+        """Look, under the log's lock, so that the lost transaction has ended one way or the other."""
+        first = following.leaves[0]
+        try:
+            with self._database.writing() as connection:
+                number = self._log_number(connection)
+                self._read_head(connection, number)
+                found = connection.execute(
+                    select(leaves.c.leaf_index).where(
+                        leaves.c.log == number, leaves.c.leaf_hash == first.leaf_hash
+                    )
+                ).scalar()
+        except DiskUntrusted:
+            raise
+        except StoreUnavailable:
+            return False
+        return found == first.leaf_index
+
+
+def _insert_once(connection: Connection, rows: Sequence[dict[str, bytes]]) -> None:
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    connection.execute(dialect.insert(chain_certificates).on_conflict_do_nothing(), rows)
+
+
+def _issued_row(number: int, entry: PendingCertificate, index: LeafIndex) -> dict[str, object]:
+    return {
+        "serial": format_serial(entry.serial),
+        "authority_key": entry.authority_key,
+        "log": number,
+        "leaf_index": index,
+        "subject_kind": entry.subject.kind.value,
+        "subject": entry.subject.value,
+        "subject_normalized": entry.subject.normalized,
+        "oidc_issuer": entry.oidc_issuer,
+        "oidc_subject": entry.oidc_subject,
+        "key_sha256": entry.key_sha256,
+        "not_before": entry.not_before,
+        "not_after": entry.not_after,
+        "crl_shard": entry.crl_shard,
+    }

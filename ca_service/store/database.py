@@ -1,0 +1,253 @@
+"""One database, shared by threads and processes: connections, transactions, locks and schema."""
+
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, make_url, text
+from sqlalchemy.exc import ArgumentError
+
+from ca_service.errors import ConfigurationError
+from ca_service.store.engines import (
+    WRITING,
+    DatabaseServer,
+    DriverConnection,
+    PostgresServer,
+    SqliteFile,
+)
+from ca_service.store.faults import DRIVER_ERRORS, CommitUnknown, DiskUntrusted, translated, unavailable
+
+DEFAULT_LOCK_TIMEOUT = 5.0
+_MIGRATION_LOCK = 0x6361_7365_7276_6963
+
+
+class _OfThisProcess:
+    """What was opened since this process began: an engine, and idle connections for quick reads."""
+
+    def __init__(self, server: DatabaseServer) -> None:
+        self.pid = os.getpid()
+        self.engine: Engine = server.engine()
+        self.writer: Engine = self.engine.execution_options(**{WRITING: True})
+        self.idle: deque[DriverConnection] = deque()
+
+    def close(self) -> None:
+        self.engine.dispose()
+        with suppress(IndexError):
+            while True:
+                self.idle.pop().close()
+
+
+class Database:
+    """The database that `url` names; nothing is opened before it is needed, and nothing survives a fork."""
+
+    def __init__(self, url: str, *, folder: Path, lock_timeout: float = DEFAULT_LOCK_TIMEOUT) -> None:
+        """Take a SQLAlchemy URL; a relative SQLite path is resolved against `folder`.
+
+        `lock_timeout` (seconds) bounds the wait for another writer. Raises ConfigurationError for a URL that
+        is malformed or of another database than SQLite and PostgreSQL.
+        """
+        try:
+            parsed = make_url(url)
+        except ArgumentError:
+            raise ConfigurationError("database.url is not a URL such as sqlite:///state/ca.db") from None
+        self._server: DatabaseServer
+        if parsed.get_backend_name() == "sqlite":
+            self._server = SqliteFile(parsed, folder, lock_timeout)
+        elif parsed.get_backend_name() == "postgresql":
+            self._server = PostgresServer(parsed, lock_timeout)
+        else:
+            raise ConfigurationError(
+                f"database.url begins with {parsed.drivername}: sqlite or postgresql+psycopg are supported"
+            )
+        self._opening = threading.Lock()
+        self._opened: _OfThisProcess | None = None
+        self._inherited: list[_OfThisProcess] = []
+        _databases.add(self)
+
+    @property
+    def engine_name(self) -> str:
+        """Either "sqlite" or "postgresql"."""
+        return self._server.name
+
+    # -- transactions ------------------------------------------------------------------------------
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that only reads; on SQLite all of it sees one state. Raises StoreUnavailable."""
+        with translated("reading"), self._here().engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that is durable once this returns; on SQLite there is one at a time.
+
+        Raises StoreUnavailable when it was rolled back (RowRefused when a row broke a rule), and
+        CommitUnknown when COMMIT failed or its answer was lost.
+        """
+        with (
+            self._server.write_lock(),
+            translated("writing"),
+            self._here().writer.connect() as connection,
+        ):
+            transaction = connection.begin()
+            try:
+                yield connection
+            except BaseException:
+                with suppress(*DRIVER_ERRORS):  # the first error is the one to tell
+                    transaction.rollback()
+                raise
+            try:
+                transaction.commit()
+            except DRIVER_ERRORS as error:
+                with suppress(*DRIVER_ERRORS):
+                    connection.invalidate()
+                told = unavailable("storing a change", error)
+                if isinstance(told, DiskUntrusted):
+                    raise told from error
+                raise CommitUnknown(told.message, retry_after=told.retry_after) from error
+
+    def build_lock(self, name: str) -> AbstractContextManager[None]:
+        """Hold a named lock across processes, which keeps no writer out; StoreUnavailable after a while."""
+        return self._building(name)
+
+    @contextmanager
+    def _building(self, name: str) -> Iterator[None]:
+        with translated("waiting for a lock"), self._server.build_lock(self._here().engine, name):
+            yield
+
+    # -- quick reads -------------------------------------------------------------------------------
+
+    def quick_sql(self, sql: str) -> str:
+        """Write a statement with `:name` parameters for `quick_row` on this database."""
+        return self._server.named(sql)
+
+    def quick_row(self, sql: str, parameters: Mapping[str, object]) -> tuple[Any, ...] | None:
+        """The first row of one statement, read at once and past SQLAlchemy: for what every answer asks.
+
+        A connection that the server had closed is replaced once. Raises StoreUnavailable.
+        """
+        idle = self._here().idle
+        try:
+            connection = idle.pop()
+        except IndexError:
+            return self._on_new_connection(idle, sql, parameters)
+        try:
+            row: tuple[Any, ...] | None = connection.execute(sql, parameters).fetchone()
+        except DRIVER_ERRORS:
+            with suppress(*DRIVER_ERRORS):
+                connection.close()
+            return self._on_new_connection(idle, sql, parameters)
+        idle.append(connection)
+        return row
+
+    def _on_new_connection(
+        self, idle: deque[DriverConnection], sql: str, parameters: Mapping[str, object]
+    ) -> tuple[Any, ...] | None:
+        with translated("reading"):
+            connection = self._server.connect()
+            try:
+                if self.engine_name == "postgresql":
+                    connection.autocommit = True
+                row: tuple[Any, ...] | None = connection.execute(sql, parameters).fetchone()
+            except BaseException:
+                connection.close()
+                raise
+        idle.append(connection)
+        return row
+
+    # -- schema ------------------------------------------------------------------------------------
+
+    def migrate(self) -> None:
+        """Make the schema, or bring it to what this program needs; waits for another process that does.
+
+        Raises StoreUnavailable, and ConfigurationError when a newer program made the schema.
+        """
+        self._server.prepare()
+        with self.writing() as connection:
+            if self.engine_name == "postgresql":
+                connection.execute(text("SET LOCAL lock_timeout = 0"))
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            config = _alembic_config()
+            config.attributes["connection"] = connection
+            self._refuse_newer(MigrationContext.configure(connection).get_current_revision())
+            command.upgrade(config, "head")
+
+    def check(self) -> None:
+        """Ask whether the database answers and has the schema of this program.
+
+        Raises StoreUnavailable when it does not answer, ConfigurationError when the schema is another.
+        """
+        if isinstance(self._server, SqliteFile) and not self._server.path.exists():
+            raise ConfigurationError(
+                f"the database {self._server.path} does not exist; make the directory with `ca-service init`"
+            )
+        with self.reading() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+        self._refuse_newer(found)
+        needed = ScriptDirectory.from_config(_alembic_config()).get_current_head()
+        if found != needed:
+            raise ConfigurationError(
+                f"the database's schema is at revision {found or 'none'}, this program needs {needed}; "
+                "back the database up, then migrate it"
+            )
+
+    @staticmethod
+    def _refuse_newer(found: str | None) -> None:
+        known = {
+            script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()
+        }
+        if found is not None and found not in known:
+            raise ConfigurationError(
+                f"the database's schema is at revision {found}, which this program does not know; "
+                "run the newer version that made it"
+            )
+
+    # -- processes ---------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close what this process has open; the next use opens it again."""
+        opened, self._opened = self._opened, None
+        if opened is not None and opened.pid == os.getpid():
+            opened.close()
+
+    def _here(self) -> _OfThisProcess:
+        opened = self._opened
+        if opened is not None and opened.pid == os.getpid():
+            return opened
+        with self._opening:
+            opened = self._opened
+            if opened is None or opened.pid != os.getpid():
+                if opened is not None:
+                    # Connections of the parent: closing them here would disturb the parent's sessions.
+                    self._inherited.append(opened)
+                opened = self._opened = _OfThisProcess(self._server)
+        return opened
+
+
+_databases: "weakref.WeakSet[Database]" = weakref.WeakSet()
+
+
+def _close_before_fork() -> None:
+    """SQLite keeps its locks by process: a child that inherits an open file would believe it holds them."""
+    for database in list(_databases):
+        database.close()
+
+
+os.register_at_fork(before=_close_before_fork)
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config

@@ -1,0 +1,236 @@
+"""The two databases: how each is opened, made durable, and locked."""
+
+import fcntl
+import hashlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+
+from ca_service.errors import ConfigurationError, StoreUnavailable
+
+DriverConnection = Any
+"""A connection of sqlite3 or psycopg; both have execute(sql, parameters) and close()."""
+
+WRITING = "ca_service_writing"
+"""The execution option of connections whose transactions write."""
+
+POOL_SIZE = 20
+
+
+class DatabaseServer(Protocol):
+    """What differs between the databases."""
+
+    name: str
+
+    def connect(self) -> DriverConnection:
+        """Open a connection with all durability settings made."""
+        ...
+
+    def engine(self) -> Engine:
+        """A new engine over `connect`; one for each process."""
+        ...
+
+    def prepare(self) -> None:
+        """Make what must be there before the first connection, when the schema is to be made."""
+        ...
+
+    def write_lock(self) -> AbstractContextManager[None]:
+        """Hold what keeps two writers from waiting inside the database; StoreUnavailable after a while."""
+        ...
+
+    def build_lock(self, engine: Engine, name: str) -> AbstractContextManager[None]:
+        """Hold the lock of this name, which does not keep writers out; StoreUnavailable after a while."""
+        ...
+
+    def named(self, sql: str) -> str:
+        """Write `:name` parameters as the driver wants them."""
+        ...
+
+
+class SqliteFile:
+    """SQLite in one file on a local disk, for one machine."""
+
+    name = "sqlite"
+
+    def __init__(self, url: URL, folder: Path, lock_timeout: float) -> None:
+        """Resolve the file against `folder`; raises ConfigurationError for a database in memory."""
+        if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+            raise ConfigurationError(
+                "database.url must name a file, like sqlite:///state/ca.db: several processes share it"
+            )
+        self.path = (folder / url.database).absolute()
+        self._lock_timeout = lock_timeout
+        self._uri = f"file:{quote(str(self.path))}?mode=rw"
+
+    def prepare(self) -> None:
+        """Make an empty file that only its owner can read."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+    def connect(self) -> sqlite3.Connection:
+        """Open the file, which must exist: a deleted database is an error, not an empty one."""
+        connection = sqlite3.connect(self._uri, uri=True, isolation_level=None, check_same_thread=False)
+        for pragma in (
+            f"busy_timeout = {int(self._lock_timeout * 1000)}",
+            "journal_mode = WAL",
+            "synchronous = FULL",  # NORMAL can lose acknowledged commits when the power fails
+            "foreign_keys = ON",
+            "temp_store = MEMORY",
+            "trusted_schema = OFF",
+            "cache_size = -32768",  # 32 MiB a connection: index pages of a million entries stay in memory
+        ):
+            connection.execute(f"PRAGMA {pragma}").close()
+        return connection
+
+    def engine(self) -> Engine:
+        """A new engine that begins writing transactions with the write lock taken."""
+        engine = create_engine(
+            "sqlite:///" + quote(str(self.path)),
+            creator=self.connect,
+            hide_parameters=True,
+            pool_size=POOL_SIZE,
+            max_overflow=POOL_SIZE,
+        )
+        event.listen(engine, "begin", _begin_on_sqlite)
+        return engine
+
+    def write_lock(self) -> AbstractContextManager[None]:
+        """SQLite polls for its own lock, which starves writers for up to a second; a flock does not."""
+        return self._flock(".lock")
+
+    def build_lock(self, engine: Engine, name: str) -> AbstractContextManager[None]:  # noqa: ARG002 - PostgreSQL needs both
+        """One lock for all names: builds are short."""
+        return self._flock(".build-lock")
+
+    def named(self, sql: str) -> str:
+        """SQLite takes `:name` as it is."""
+        return sql
+
+    @contextmanager
+    def _flock(self, suffix: str) -> Iterator[None]:
+        path = f"{self.path}{suffix}"
+        try:
+            # A descriptor of its own each time, so that threads of one process keep each other out too.
+            lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"the lock file beside the database cannot be opened: {error.strerror}; "
+                "the service must be able to write to the database's folder"
+            ) from error
+        try:
+            self._wait_for(lock)
+            try:
+                yield
+            finally:
+                fcntl.flock(lock, fcntl.LOCK_UN)
+        finally:
+            os.close(lock)
+
+    def _wait_for(self, lock: int) -> None:
+        deadline = time.monotonic() + self._lock_timeout
+        pause = 0.0001
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                # A blocking flock has no time limit, and a stopped holder must not stop everybody.
+                if time.monotonic() > deadline:
+                    raise StoreUnavailable(
+                        f"another process has held the database's lock for {self._lock_timeout:g} s; "
+                        "look for one that is stopped or stuck",
+                        retry_after=2,
+                    ) from None
+                time.sleep(pause)
+                pause = min(pause * 1.2, 0.002)
+            else:
+                return
+
+
+def _begin_on_sqlite(connection: Connection) -> None:
+    writing = connection.get_execution_options().get(WRITING, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+class PostgresServer:
+    """PostgreSQL, for more than one machine; always the primary, never a replica."""
+
+    name = "postgresql"
+
+    def __init__(self, url: URL, lock_timeout: float) -> None:
+        """Take a URL of whichever driver name; the driver is psycopg 3."""
+        arguments: dict[str, Any] = {"connect_timeout": "5", "application_name": "ca-service"}
+        arguments.update(url.translate_connect_args(username="user", database="dbname"))
+        arguments.update(
+            (name, value if isinstance(value, str) else ",".join(value)) for name, value in url.query.items()
+        )
+        self._conninfo = make_conninfo("", **arguments)
+        self._settings = "; ".join(
+            (
+                "SET synchronous_commit = on",
+                f"SET lock_timeout = {int(lock_timeout * 1000)}",
+                "SET statement_timeout = 30000",
+                # A hung process must not keep the row that everybody waits for.
+                "SET idle_in_transaction_session_timeout = 10000",
+                "SET default_transaction_isolation = 'read committed'",
+                "SET client_encoding = 'UTF8'",
+            )
+        )
+
+    def prepare(self) -> None:
+        """The operator makes the database."""
+
+    def connect(self) -> "psycopg.Connection[tuple[Any, ...]]":
+        """Connect, with the settings of each session made."""
+        connection = psycopg.connect(self._conninfo, autocommit=True)
+        connection.execute(self._settings)
+        connection.autocommit = False
+        return connection
+
+    def engine(self) -> Engine:
+        """A new engine; connections that the server closed are noticed before they are used."""
+        return create_engine(
+            "postgresql+psycopg://",
+            creator=self.connect,
+            hide_parameters=True,
+            pool_pre_ping=True,
+            pool_size=POOL_SIZE,
+            max_overflow=POOL_SIZE,
+        )
+
+    def write_lock(self) -> AbstractContextManager[None]:
+        """Row locks do."""
+        return nullcontext()
+
+    @contextmanager
+    def build_lock(self, engine: Engine, name: str) -> Iterator[None]:
+        """An advisory lock of the session: a row lock would stop revocations while a CRL is built."""
+        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
+            try:
+                yield
+            finally:
+                # Closing the session frees the lock whatever happened to it.
+                connection.invalidate()
+
+    def named(self, sql: str) -> str:
+        """psycopg writes `%(name)s`."""
+        return _in_psycopg_form(sql)
+
+
+def _in_psycopg_form(sql: str) -> str:
+    parts = sql.split(":")
+    written = [parts[0]]
+    for part in parts[1:]:
+        length = next((i for i, sign in enumerate(part) if not (sign.isalnum() or sign == "_")), len(part))
+        written.append(f"%({part[:length]})s{part[length:]}")
+    return "".join(written)

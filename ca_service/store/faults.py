@@ -1,0 +1,55 @@
+"""How the database's errors leave this room: as StoreUnavailable, never as a driver's own exception."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+
+from ca_service.errors import StoreUnavailable
+
+DRIVER_ERRORS = (SQLAlchemyError, sqlite3.Error, psycopg.Error)
+
+_RETRY_AFTER_SECONDS = 2
+_FSYNC_FAILED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
+
+
+class RowRefused(StoreUnavailable):
+    """A row breaks a rule of the schema, such as a serial that is there already."""
+
+
+class CommitUnknown(StoreUnavailable):
+    """COMMIT failed or its answer was lost: what it covered may or may not be stored."""
+
+
+class DiskUntrusted(StoreUnavailable):
+    """The disk failed to confirm a write: what reads show may not be what it holds."""
+
+
+def unavailable(doing: str, error: Exception) -> StoreUnavailable:
+    """Name a driver's error without its statement and parameters, which hold identities."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    kind: type[StoreUnavailable] = StoreUnavailable
+    if isinstance(error, IntegrityError | DataError | sqlite3.IntegrityError | psycopg.IntegrityError):
+        kind = RowRefused
+    if isinstance(cause, sqlite3.Error) and getattr(cause, "sqlite_errorcode", 0) in _FSYNC_FAILED:
+        kind = DiskUntrusted
+    return kind(
+        f"the database failed while {doing}: {type(cause).__name__}"
+        f"{f' ({code})' if (code := _code(cause)) else ''}; try again, and see the database's own log",
+        retry_after=_RETRY_AFTER_SECONDS,
+    )
+
+
+def _code(error: BaseException) -> str:
+    return str(getattr(error, "sqlite_errorname", None) or getattr(error, "sqlstate", None) or "")
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Raise StoreUnavailable (or RowRefused, DiskUntrusted) for what drivers and SQLAlchemy raise."""
+    try:
+        yield
+    except DRIVER_ERRORS as error:
+        raise unavailable(doing, error) from error
