@@ -281,6 +281,13 @@ class AuthorityRetired(Unavailable):
     remedy = "The operator must rotate the authority; older certificates keep their CRL and OCSP."
 
 
+class StatusUnanswered(Unavailable):
+    """Nobody gave a trustworthy answer about a certificate's status."""
+
+    reason = "status-unanswered"
+    remedy = "Check that the addresses the certificate names can be reached, then ask again."
+
+
 class ClockBehind(Unavailable):
     """The clock of this machine is behind the log's newest entry."""
 
