@@ -211,7 +211,3 @@ def test_doctor_finds_nothing_wrong_with_a_fresh_authority_and_names_what_is(
     found = run("doctor", "--config", folder / "ca.toml")
     assert found.returncode == 1
     assert "issuing.key" in found.stdout + found.stderr
-
-
-def test_fsck_of_a_fresh_authority_finds_nothing(founded: Path) -> None:
-    assert run("fsck", "--config", founded / "ca.toml").returncode == 0

@@ -176,13 +176,3 @@ def test_the_checkpoint_is_the_signed_tree_head_as_a_note(monitor: Monitor, some
 def test_a_range_beyond_the_tree_is_clamped_not_refused(monitor: Monitor, some: list[Issued]) -> None:
     size, _ = monitor.head()
     assert len(monitor.get("get-entries", start=size - 1, end=size + 999)["entries"]) >= 1
-
-
-def test_our_own_inclusion_check_agrees_and_refuses_another_certificate(
-    service: RunningService, some: list[Issued], tmp_path: Path
-) -> None:
-    folder = some[0].write(tmp_path)
-    accepted = service.cli("verify-inclusion", folder / "leaf.pem")
-    assert accepted.returncode == 0, accepted
-    refused = service.cli("verify-inclusion", folder / "issuing.pem")
-    assert refused.returncode == 1, refused
