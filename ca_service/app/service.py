@@ -1,0 +1,238 @@
+"""The parts of a running service and how they are joined.
+
+Nothing is opened here that would not survive a fork: connections and threads begin in the process that
+uses them.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+
+from flask import Flask
+
+from ca_service.app import material
+from ca_service.authority.issuance import Issuance, IssuancePolicy
+from ca_service.authority.log import LogIdentity
+from ca_service.authority.publication import Publication, PublicationPolicy
+from ca_service.authority.revocation import RevocationDesk
+from ca_service.authority.status import StatusPolicy, StatusResponder
+from ca_service.authority.trust import TrustMaterial
+from ca_service.errors import CAError
+from ca_service.identity.issuers import IssuerDirectory
+from ca_service.oidc.verifier import TokenVerifier
+from ca_service.outbound.client import OutboundClient
+from ca_service.pki.authority_certificates import Authority
+from ca_service.pki.sct import precertificate_leaf
+from ca_service.settings import Settings
+from ca_service.store.blocks import SqlBlocks
+from ca_service.store.database import Database
+from ca_service.store.issued import SqlIssuedCertificates
+from ca_service.store.logs import SqlLogReader
+from ca_service.store.revocations import SqlRevocations
+from ca_service.store.sequencer import BatchingSequencer
+from ca_service.store.shards import SqlShards
+from ca_service.telemetry.logs import begin_request, record_access, record_fault
+from ca_service.telemetry.metrics import PrometheusObserver
+from ca_service.vocabulary import TimestampMs
+from ca_service.web import dev_idp, fulcio, health, home, log, openapi, status, trust
+from ca_service.web.application import AccessRecord, base_app
+from ca_service.web.dev_idp import DevIdentityProvider
+
+_HOUSEKEEPING_SECONDS = 30.0
+_APPEND_SECONDS = 4.0
+"""Clients such as sigstore-js give up after five seconds and ask again; an answer must come before that."""
+
+_LOG = logging.getLogger("ca_service")
+
+
+@dataclass(frozen=True)
+class Service:
+    """The parts of one running service, joined; the web application and the command line both use it."""
+
+    settings: Settings
+    database: Database
+    authority: Authority
+    log: LogIdentity
+    log_reader: SqlLogReader
+    sequencer: BatchingSequencer
+    issuers: Callable[[], IssuerDirectory]
+    tokens: TokenVerifier
+    issuance: Issuance
+    revocations: SqlRevocations
+    responder: StatusResponder
+    publication: Publication
+    desk: RevocationDesk
+    trust: TrustMaterial
+    observer: PrometheusObserver
+    dev: DevIdentityProvider | None = None
+    _stopping: threading.Event = field(default_factory=threading.Event)
+
+    def after_fork(self) -> None:
+        """Begin what belongs to a worker process: the thread that keeps CRLs and the tree head fresh."""
+        threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
+
+    def checks(self) -> Mapping[str, str | None]:
+        """Ask each part that issuing needs whether it works: its name, and None or what is wrong."""
+        return {
+            "database": _trouble(self.database.check),
+            "log": _trouble(self.log_reader.head),
+            "revocations": _trouble(self.revocations.generation),
+        }
+
+    def close(self) -> None:
+        """End threads and connections; what was accepted into the queue is finished first."""
+        self._stopping.set()
+        self.sequencer.close()
+        self.database.close()
+
+    def _keep_house(self) -> None:
+        while not self._stopping.wait(_HOUSEKEEPING_SECONDS):
+            try:
+                self.publication.refresh()
+                self.sequencer.republish()
+            except CAError as error:
+                # Requests meet the same trouble and are told; here it is for the operator.
+                self.observer.count("housekeeping_failed", reason=error.reason)
+                _LOG.warning("housekeeping failed: %s", error.message)
+
+
+def build_service(settings: Settings, dev: DevIdentityProvider | None = None) -> Service:
+    """Join the parts as the settings say; `dev` adds the development identity provider, in memory.
+
+    Opens no connection and starts no thread. Raises ConfigurationError naming the setting at fault.
+    """
+    secret = material.passphrase(settings)
+    observer = PrometheusObserver()
+    database = Database(settings.database.url, folder=settings.folder)
+    authority = material.authority(settings, secret)
+    sign_with_log_key, log_identity = material.log_key(settings, authority, secret)
+    directory = material.issuers(settings)
+    if dev is not None:
+        directory = replace(directory, issuers=(*directory.issuers, dev.issuer()))
+    tokens = TokenVerifier(
+        lambda: directory,
+        OutboundClient(settings.oidc.private_networks).get,
+        _clock,
+        built_in_keys={dev.issuer_url: dev.jwks()} if dev else {},
+    )
+    sequencer = BatchingSequencer(
+        database,
+        log_identity,
+        sign_with_log_key,
+        _clock,
+        observer,
+        encode_leaf=precertificate_leaf,
+        queue_size=settings.log.queue_size,
+        batch_size=settings.log.batch_size,
+        timeout=_APPEND_SECONDS,
+    )
+    revocations = SqlRevocations(database, _clock)
+    publication = Publication(
+        authorities={authority.key_id: authority},
+        shards=SqlShards(database),
+        root_crls=material.root_crls(settings, authority),
+        status_url=settings.service.status_url,
+        policy=PublicationPolicy(
+            valid_seconds=settings.crl.valid_hours * 3600, refresh_seconds=settings.crl.refresh_hours * 3600
+        ),
+        clock=_clock,
+        observer=observer,
+    )
+    return Service(
+        settings=settings,
+        database=database,
+        authority=authority,
+        log=log_identity,
+        log_reader=SqlLogReader(database, log_identity.shard),
+        sequencer=sequencer,
+        issuers=lambda: directory,
+        tokens=tokens,
+        issuance=Issuance(
+            authority=authority,
+            log=log_identity,
+            sign_with_log_key=sign_with_log_key,
+            verify_token=tokens.verify,
+            sequencer=sequencer,
+            blocks=SqlBlocks(database, _clock),
+            publication=publication,
+            policy=IssuancePolicy(
+                lifetime_seconds=settings.authority.lifetime_seconds,
+                client_keys=frozenset(settings.authority.client_keys),
+                crl_subshards=settings.crl.subshards,
+            ),
+            status_url=settings.service.status_url,
+            clock=_clock,
+            random_bytes=os.urandom,
+            observer=observer,
+        ),
+        revocations=revocations,
+        responder=StatusResponder(
+            authorities=[authority],
+            revocations=revocations,
+            policy=StatusPolicy(
+                valid_seconds=settings.ocsp.valid_hours * 3600,
+                max_age_seconds=settings.ocsp.max_age_seconds,
+            ),
+            clock=_clock,
+            observer=observer,
+        ),
+        publication=publication,
+        desk=RevocationDesk(
+            issued=SqlIssuedCertificates(database), revocations=revocations, clock=_clock, observer=observer
+        ),
+        trust=TrustMaterial(
+            authorities=[authority],
+            logs=[log_identity],
+            url=settings.service.url,
+            organization=settings.service.organization,
+        ),
+        observer=observer,
+        dev=dev,
+    )
+
+
+def create_app(service: Service) -> Flask:
+    """Make the Flask application of a service."""
+    settings = service.settings
+
+    def record(access: AccessRecord) -> None:
+        if settings.logging.access:
+            record_access(**asdict(access))
+
+    app = base_app(
+        max_body=settings.limits.body_bytes, record=record, begin=begin_request, report=record_fault
+    )
+    logs = {service.log.shard: log.ServedLog(service.log, service.log_reader)}
+    addresses = home.Addresses(
+        url=settings.service.url,
+        status_url=settings.service.status_url,
+        organization=settings.service.organization,
+        dev_idp_url=service.dev.issuer_url if service.dev else None,
+    )
+    for blueprint in (
+        fulcio.blueprint(service.issuance, service.trust, service.issuers),
+        log.blueprint(logs, service.trust.roots_der()),
+        status.blueprint(service.responder, service.publication, service.trust),
+        trust.blueprint(service.trust, dict),
+        health.blueprint(service.checks),
+        home.blueprint(addresses, service.issuers, service.trust, logs, dict),
+        openapi.blueprint(openapi.document()),
+        *([dev_idp.blueprint(service.dev)] if service.dev else []),
+    ):
+        app.register_blueprint(blueprint)
+    return app
+
+
+def _clock() -> TimestampMs:
+    return TimestampMs(time.time_ns() // 1_000_000)
+
+
+def _trouble(check: Callable[[], object]) -> str | None:
+    try:
+        check()
+    except CAError as error:
+        return error.message
+    return None
