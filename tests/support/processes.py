@@ -103,8 +103,8 @@ class RunningService:
 
     @property
     def output(self) -> Path:
-        """Where everything the server prints goes, across restarts."""
-        return self.directory / "server-output.log"
+        """Where everything the server prints goes, across restarts: beside the directory."""
+        return self.directory.with_name(self.directory.name + "-output.log")
 
     @property
     def bind(self) -> str:
@@ -113,7 +113,7 @@ class RunningService:
     def start(self) -> Self:
         """Start the processes and return once /readyz says so."""
         assert self.process is None, "already running"
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.parent.mkdir(parents=True, exist_ok=True)
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 self.command,
