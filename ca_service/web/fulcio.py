@@ -12,6 +12,7 @@ from flask import Blueprint, Request, Response, request
 from ca_service.authority.issuance import CsrProof, IssuedChain, PublicKeyProof
 from ca_service.errors import MalformedRequest, TokenMalformed, TokenMissing
 from ca_service.identity.issuers import Issuer, IssuerDirectory
+from ca_service.web.bodies import read_body
 from ca_service.web.messages import Message, read_message
 from ca_service.web.replies import (
     CACHED_FOR_MINUTES,
@@ -46,7 +47,7 @@ def blueprint(issuance: Issues, trust: Chains, issuers: Callable[[], IssuerDirec
 
     @calls.post("/api/v2/signingCert")
     def create_signing_certificate() -> Response:
-        body = read_message(request.get_data(cache=False))
+        body = read_message(read_body(request))
         chain = issuance.issue(_token(body, request), _key(body))
         # Always this, whatever Accept says: sigstore-python asks for PEM and then reads JSON.
         return json_reply({"signedCertificateEmbeddedSct": {"chain": {"certificates": chain.certificates}}})
@@ -62,7 +63,7 @@ def blueprint(issuance: Issues, trust: Chains, issuers: Callable[[], IssuerDirec
 
     @calls.post("/api/v1/signingCert")
     def create_signing_certificate_legacy() -> Response:
-        body = read_message(request.get_data(cache=False))
+        body = read_message(read_body(request))
         chain = issuance.issue(_bearer_token(request), _legacy_key(body))
         # Exactly 201: cosign 2 and gitsign take no other answer.
         return bytes_reply(joined_pem(chain.certificates), PEM_CHAIN, status=201, cache=NEVER_CACHED)

@@ -17,6 +17,7 @@ from ca_service.authority.status import OcspAnswer
 from ca_service.errors import NotFound
 from ca_service.vocabulary import format_seconds
 from ca_service.web.base64_text import decode_base64
+from ca_service.web.bodies import read_body
 from ca_service.web.replies import NEVER_CACHED, bytes_reply, json_reply
 
 OCSP_RESPONSE = "application/ocsp-response"
@@ -66,7 +67,7 @@ def blueprint(responder: Responder, publication: Crls, trust: Certificates) -> B
     @calls.post("/ocsp")
     def ocsp_by_post() -> Response:
         # The media type is not looked at: what is no OCSP request is answered malformedRequest anyway.
-        return _ocsp_reply(responder.respond(request.get_data(cache=False)))
+        return _ocsp_reply(responder.respond(read_body(request)))
 
     @calls.get("/ocsp/<rest:encoded>")
     def ocsp_by_get(encoded: str) -> Response:

@@ -105,7 +105,7 @@ PATHS: JSON = {
                     "application/json",
                     closed_object({"signedCertificateEmbeddedSct": closed_object({"chain": _CHAIN})}),
                 ),
-                **problems(400, 413),
+                **problems(413),
             },
             security=[{}, {"oidcToken": []}],
             requestBody=_body(_REQUEST),
@@ -148,7 +148,7 @@ PATHS: JSON = {
             "Get a certificate, as cosign 2 and gitsign ask",
             {
                 "201": reply("The certificate and its chain, leaf first.", _PEM_CHAIN, _PEM_TEXT),
-                **problems(400, 413),
+                **problems(413),
             },
             security=[{"oidcToken": []}],
             requestBody=_body(_LEGACY_REQUEST),

@@ -83,14 +83,12 @@ PATHS: JSON = {
             "One entry or more, maybe fewer than asked; ask again for the rest.",
             {"entries": {"type": "array", "items": closed_object(_ENTRY), "minItems": 1}},
         ),
-        400,
     ),
     f"{_CT}/get-proof-by-hash": _get(
         "getProofByHash",
         "Prove that the log holds a leaf (RFC 6962 §4.5)",
         [_LEAF_HASH, query_number("tree_size", "The tree the proof is for.", minimum=1)],
         _json("Where the leaf is, and its audit path.", {"leaf_index": _NUMBER, "audit_path": _HASHES}),
-        400,
     ),
     f"{_CT}/get-sth-consistency": _get(
         "getSthConsistency",
@@ -100,7 +98,6 @@ PATHS: JSON = {
             query_number("second", "The larger tree's size."),
         ],
         _json("The proof; empty when there is nothing to prove.", {"consistency": _HASHES}),
-        400,
     ),
     f"{_CT}/get-entry-and-proof": _get(
         "getEntryAndProof",
@@ -110,7 +107,6 @@ PATHS: JSON = {
             query_number("tree_size", "The tree the proof is for.", minimum=1),
         ],
         _json("The entry and its audit path.", {**_ENTRY, "audit_path": _HASHES}),
-        400,
     ),
     f"{_CT}/get-roots": _get(
         "getRoots",

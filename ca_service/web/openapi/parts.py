@@ -46,7 +46,7 @@ def problems(*statuses: int) -> JSON:
     """Describe the error answers of a call: the given ones, and those that every call can have."""
     return {
         str(status): {"$ref": f"#/components/responses/{_PROBLEMS[status][0]}"}
-        for status in sorted({*statuses, 405, 429, 500, 503})
+        for status in sorted({*statuses, 400, 405, 429, 500, 503})
     }
 
 

@@ -52,7 +52,7 @@ PATHS: JSON = {
             "ocspByPost",
             ["status"],
             "Ask whether certificates hold (RFC 6960)",
-            {"200": _OCSP_REPLY, **problems(400, 413)},
+            {"200": _OCSP_REPLY, **problems(413)},
             requestBody={"required": True, "content": {"application/ocsp-request": {"schema": _BINARY}}},
         )
     },

@@ -1,0 +1,311 @@
+"""Fulcio's calls: what stock clients send is understood, and what nobody should send is named."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from ca_service.authority.issuance import CsrProof, PublicKeyProof
+from ca_service.errors import IdentityBlocked, LogBusy
+from tests.unit.web.conftest import World
+
+TOKEN = "aaa.bbb.ccc"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+PEM = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"
+PROOF = bytes([251, 255, 254, 0])
+CSR = b"-----BEGIN CERTIFICATE REQUEST-----\n"
+
+V2, V1 = "/api/v2/signingCert", "/api/v1/signingCert"
+
+
+def b64(octets: bytes) -> str:
+    return base64.b64encode(octets).decode()
+
+
+def public_key_request(**changes: Any) -> dict[str, Any]:
+    return {"publicKey": {"algorithm": "ECDSA", "content": PEM}, "proofOfPossession": b64(PROOF), **changes}
+
+
+def test_sigstore_js_sends_token_and_key_in_the_body(client: FlaskClient, world: World) -> None:
+    reply = client.post(
+        V2, json={"credentials": {"oidcIdentityToken": TOKEN}, "publicKeyRequest": public_key_request()}
+    )
+    assert reply.status_code == 200
+    assert reply.content_type == "application/json"
+    assert reply.get_json() == {
+        "signedCertificateEmbeddedSct": {"chain": {"certificates": list(world.issuance.chain)}}
+    }
+    assert reply.headers["Cache-Control"] == "no-store"
+    assert world.issuance.asked == [(TOKEN, PublicKeyProof(PEM.encode(), PROOF))]
+
+
+def test_sigstore_python_sends_a_csr_and_a_header_and_gets_json_although_it_accepts_pem(
+    client: FlaskClient, world: World
+) -> None:
+    headers = {**BEARER, "Accept": "application/pem-certificate-chain"}
+    reply = client.post(V2, json={"certificateSigningRequest": b64(CSR)}, headers=headers)
+    assert (reply.status_code, reply.content_type) == (200, "application/json")
+    assert world.issuance.asked == [(TOKEN, CsrProof(CSR))]
+
+
+def test_cosign_2_and_gitsign_use_the_legacy_call(client: FlaskClient, world: World) -> None:
+    body = {
+        "publicKey": {"content": b64(b"\x30\x59der"), "algorithm": "ecdsa"},
+        "signedEmailAddress": b64(PROOF),
+        "certificateSigningRequest": None,
+    }
+    reply = client.post(V1, json=body, headers=BEARER)
+    assert reply.status_code == 201
+    assert reply.content_type == "application/pem-certificate-chain"
+    assert reply.text == "".join(world.issuance.chain)
+    assert "SCT" not in reply.headers
+    assert world.issuance.asked == [(TOKEN, PublicKeyProof(b"\x30\x59der", PROOF))]
+
+
+def test_the_legacy_call_takes_a_csr_beside_the_empty_key_that_go_clients_send(
+    client: FlaskClient, world: World
+) -> None:
+    body = {"publicKey": {"content": None}, "signedEmailAddress": None, "certificateSigningRequest": b64(CSR)}
+    assert client.post(V1, json=body, headers=BEARER).status_code == 201
+    assert world.issuance.asked == [(TOKEN, CsrProof(CSR))]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"public_key_request": {"public_key": {"content": PEM}, "proof_of_possession": b64(PROOF)}},
+        {"publicKeyRequest": public_key_request(proofOfPossession=base64.urlsafe_b64encode(PROOF).decode())},
+        {"publicKeyRequest": public_key_request(proofOfPossession=b64(PROOF).rstrip("="))},
+        {"publicKeyRequest": public_key_request(), "certificateSigningRequest": None},
+        {"publicKeyRequest": public_key_request(), "certificateSigningRequest": ""},
+        {"publicKeyRequest": public_key_request(), "credentials": None},
+        {"publicKeyRequest": public_key_request(), "credentials": {"oidcIdentityToken": ""}},
+        {"publicKeyRequest": public_key_request(), "unknownMember": {"deep": [1, None]}},
+        {"publicKeyRequest": {**public_key_request(), "publicKey": {"algorithm": 7, "content": PEM}}},
+    ],
+    ids=[
+        "snake",
+        "urlsafe",
+        "unpadded",
+        "null",
+        "default",
+        "no-token",
+        "empty-token",
+        "unknown",
+        "algorithm",
+    ],
+)
+def test_protobufs_json_mapping_is_followed(client: FlaskClient, world: World, body: dict[str, Any]) -> None:
+    reply = client.post(V2, json=body, headers=BEARER)
+    assert reply.status_code == 200, reply.text
+    assert world.issuance.asked == [(TOKEN, PublicKeyProof(PEM.encode(), PROOF))]
+
+
+def test_the_tokens_place_in_the_body_wins_over_the_header(client: FlaskClient, world: World) -> None:
+    body = {"credentials": {"oidc_identity_token": "x.y.z"}, "publicKeyRequest": public_key_request()}
+    client.post(V2, json=body, headers=BEARER)
+    assert world.issuance.asked[0][0] == "x.y.z"
+
+
+def test_the_scheme_of_the_header_may_be_in_any_case(client: FlaskClient, world: World) -> None:
+    client.post(
+        V2, json={"publicKeyRequest": public_key_request()}, headers={"Authorization": f"bearer  {TOKEN} "}
+    )
+    assert world.issuance.asked[0][0] == TOKEN
+
+
+NESTED = b'{"a":' * 10_000
+KEY = json.dumps(public_key_request()).encode()
+
+MALFORMED: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "the body must be JSON"),
+    "not JSON": (b"{", "line 1 column 2"),
+    "not UTF-8": (b'{"a":"\xff"}', "not UTF-8"),
+    "UTF-16": ("{}".encode("utf-16"), "not UTF-8"),
+    "byte order mark": (b"\xef\xbb\xbf{}", "the body must be JSON"),
+    "a list": (b"[]", "must be a JSON object, not a list"),
+    "null": (b"null", "must be a JSON object, not null"),
+    "nested too deeply": (NESTED, "nested too deeply"),
+    "lists nested too deeply": (b"[" * 60_000, "nested too deeply"),
+    "NaN": (b'{"a":NaN}', "no NaN"),
+    "Infinity": (b'{"a":-Infinity}', "no -Infinity"),
+    "a huge number": (b'{"a":' + b"1" * 10_000 + b"}", "number in it is too long"),
+    "a member twice": (b'{"a":1,"a":2}', "member a occurs twice"),
+    "a strange member twice": (b'{"a b\\n":1,"a b\\n":2}', "a member occurs twice"),
+    "both spellings": (
+        b'{"publicKeyRequest":' + KEY + b',"public_key_request":' + KEY + b"}",
+        "publicKeyRequest is given twice",
+    ),
+    "no key": (b"{}", "must have certificateSigningRequest or publicKeyRequest"),
+    "both keys": (
+        b'{"certificateSigningRequest":"AAAA","publicKeyRequest":' + KEY + b"}",
+        "either certificateSigningRequest or publicKeyRequest",
+    ),
+    "request is a list": (b'{"publicKeyRequest":[]}', "publicKeyRequest must be an object, not a list"),
+    "key is text": (
+        b'{"publicKeyRequest":{"publicKey":"x"}}',
+        "publicKeyRequest.publicKey must be an object",
+    ),
+    "no content": (b'{"publicKeyRequest":{"publicKey":{}}}', "publicKeyRequest.publicKey.content must hold"),
+    "content is a number": (
+        b'{"publicKeyRequest":{"publicKey":{"content":1}}}',
+        "publicKeyRequest.publicKey.content must be a string, not a number",
+    ),
+    "no proof": (
+        b'{"publicKeyRequest":{"publicKey":{"content":"x"}}}',
+        "publicKeyRequest.proofOfPossession is missing",
+    ),
+    "proof is not base64": (
+        b'{"publicKeyRequest":{"publicKey":{"content":"x"},"proofOfPossession":"A!"}}',
+        "publicKeyRequest.proofOfPossession must be base64",
+    ),
+    "base64 of no octets": (
+        b'{"certificateSigningRequest":"AAAAA"}',
+        "certificateSigningRequest must be base64",
+    ),
+    "base64 with padding inside": (
+        b'{"certificateSigningRequest":"AA==AAAA"}',
+        "certificateSigningRequest must be base64",
+    ),
+    "base64 of other digits": (
+        '{"certificateSigningRequest":"\u0661\u0661\u0661\u0661"}'.encode(),
+        "certificateSigningRequest must be base64",
+    ),
+    "CSR is true": (b'{"certificateSigningRequest":true}', "must be a string, not a boolean"),
+    "credentials are text": (b'{"credentials":"x"}', "credentials must be an object, not a string"),
+    "token is an object": (
+        b'{"credentials":{"oidcIdentityToken":{}}}',
+        "credentials.oidcIdentityToken must be a string, not an object",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_a_malformed_body_is_named(client: FlaskClient, world: World, case: str) -> None:
+    body, sentence = MALFORMED[case]
+    reply = client.post(V2, data=body, headers=BEARER)
+    assert reply.status_code == 400
+    problem = reply.get_json()
+    assert sentence in problem["message"]
+    assert problem["code"] == 3
+    assert problem["details"][0]["reason"] == "malformed-request"
+    assert world.issuance.asked == []
+    assert world.faults == []
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({}, "must have certificateSigningRequest or publicKey"),
+        ({"publicKey": {"content": "AAAA"}}, "signedEmailAddress is missing"),
+        ({"publicKey": {}, "signedEmailAddress": "AAAA"}, "publicKey.content is missing"),
+        ({"publicKey": {"content": PEM}, "signedEmailAddress": "AAAA"}, "publicKey.content must be base64"),
+        (
+            {"publicKey": {"content": "AAAA"}, "certificateSigningRequest": "AAAA"},
+            "either certificateSigningRequest or publicKey",
+        ),
+    ],
+)
+def test_a_malformed_legacy_body_is_named(client: FlaskClient, body: dict[str, Any], sentence: str) -> None:
+    reply = client.post(V1, json=body, headers=BEARER)
+    assert reply.status_code == 400
+    assert sentence in reply.get_json()["message"]
+
+
+@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer  ", "Basic dTpw", TOKEN])
+def test_a_missing_token_is_said_to_be_missing(client: FlaskClient, header: str | None) -> None:
+    headers = {} if header is None else {"Authorization": header}
+    reply = client.post(V2, json={"publicKeyRequest": public_key_request()}, headers=headers)
+    assert reply.status_code == 400
+    assert reply.get_json()["details"][0]["reason"] == "token-missing"
+
+
+@pytest.mark.parametrize("token", ["a.\u00e9.c", "a.\ud800.c", "\u0661.b.c"])
+def test_a_token_that_is_not_ascii_goes_no_further(client: FlaskClient, world: World, token: str) -> None:
+    body = {"credentials": {"oidcIdentityToken": token}, "publicKeyRequest": public_key_request()}
+    reply = client.post(V2, json=body)
+    assert reply.get_json()["details"][0]["reason"] == "token-malformed"
+    assert world.issuance.asked == []
+
+
+def test_a_key_with_a_lone_surrogate_is_left_to_the_key_parser(client: FlaskClient, world: World) -> None:
+    body = {"publicKeyRequest": {"publicKey": {"content": "\ud800"}, "proofOfPossession": "AAAA"}}
+    assert client.post(V2, json=body, headers=BEARER).status_code == 200
+    assert world.issuance.asked == [(TOKEN, PublicKeyProof(b"?", b"\0\0\0"))]
+
+
+def test_a_refusal_of_the_authority_keeps_its_sentence_and_reason(client: FlaskClient, world: World) -> None:
+    world.issuance.trouble = IdentityBlocked("this identity is blocked since 2026-11-01")
+    for path, body in [
+        (V2, {"publicKeyRequest": public_key_request()}),
+        (V1, {"certificateSigningRequest": "AAAA"}),
+    ]:
+        reply = client.post(path, json=body, headers=BEARER)
+        assert reply.status == "400 this identity is blocked since 2026-11-01"
+        assert reply.get_json()["details"][0]["reason"] == "identity-blocked"
+
+
+def test_a_busy_log_says_when_to_come_again(client: FlaskClient, world: World) -> None:
+    world.issuance.trouble = LogBusy("1024 certificates are waiting", retry_after=2)
+    reply = client.post(V2, json={"publicKeyRequest": public_key_request()}, headers=BEARER)
+    assert reply.status_code == 503
+    assert reply.headers["Retry-After"] == "2"
+    assert reply.get_json()["code"] == 14
+
+
+def test_the_trust_bundle_has_the_chain_without_a_leaf(client: FlaskClient, world: World) -> None:
+    assert client.get("/api/v2/trustBundle").get_json() == {
+        "chains": [{"certificates": world.trust.chains()[0]}]
+    }
+
+
+def test_the_legacy_root_call_gives_issuing_certificate_and_root(client: FlaskClient, world: World) -> None:
+    reply = client.get("/api/v1/rootCert")
+    assert reply.content_type == "application/pem-certificate-chain"
+    assert reply.text == world.authority.chain_pem
+
+
+def test_the_configuration_lists_every_issuer_with_its_challenge(client: FlaskClient) -> None:
+    assert client.get("/api/v2/configuration").get_json()["issuers"] == [
+        {
+            "issuerUrl": "https://accounts.example.com",
+            "audience": "sigstore",
+            "challengeClaim": "email",
+            "issuerType": "email",
+        },
+        {
+            "issuerUrl": "https://spiffe.example.com",
+            "audience": "sigstore",
+            "challengeClaim": "sub",
+            "spiffeTrustDomain": "example.com",
+            "issuerType": "spiffe",
+        },
+        {
+            "issuerUrl": "https://users.example.com",
+            "audience": "other",
+            "challengeClaim": "sub",
+            "issuerType": "email",
+            "skipEmailVerification": True,
+        },
+        {
+            "wildcardIssuerUrl": "https://oidc.*.example.com/id/*",
+            "audience": "sigstore",
+            "challengeClaim": "sub",
+            "issuerType": "kubernetes",
+        },
+    ]
+
+
+def test_pages_of_any_origin_may_call(client: FlaskClient) -> None:
+    preflight = client.options(
+        V2, headers={"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
+    )
+    assert preflight.status_code == 200
+    assert preflight.headers["Access-Control-Allow-Origin"] == "*"
+    assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
+    assert "Authorization" in preflight.headers["Access-Control-Allow-Headers"]
+    refused = client.post(V2, json={})
+    assert refused.headers["Access-Control-Allow-Origin"] == "*"
+    assert "Access-Control-Allow-Credentials" not in refused.headers
