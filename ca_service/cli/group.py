@@ -19,6 +19,13 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
     "Set up and run": {
         "init": "ca_service.cli.init:init",
         "serve": "ca_service.cli.serve:serve",
+        "migrate": "ca_service.cli.migrate:migrate",
+        "export-trust": "ca_service.cli.export_trust:export_trust",
+    },
+    "Find and revoke": {
+        "find": "ca_service.cli.find:find",
+        "revoke": "ca_service.cli.revoke:revoke",
+        "status": "ca_service.cli.status:status",
     },
     "Develop": {
         "dev": "ca_service.cli.dev:dev",
@@ -81,7 +88,9 @@ class VerbGroup(click.Group):
         except (click.Abort, KeyboardInterrupt):
             sys.exit(130)
         except CAError as error:
-            _fail(f"{error.message}", error.remedy, exit_code(error))
+            # The remedies of a lookup that found nothing are written for callers of the web API.
+            remedy = None if isinstance(error, NotFound) else error.remedy
+            _fail(error.message, remedy, exit_code(error))
         except BrokenPipeError:
             # The reader of our output has left; Python would complain again when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -104,13 +113,18 @@ def exit_code(error: CAError) -> int:
     return COULD_NOT_ASK
 
 
-def _fail(message: str, remedy: str, code: int) -> NoReturn:
+def _fail(message: str, remedy: str | None, code: int) -> NoReturn:
     click.echo(f"ca-service: {message}", err=True)
-    click.echo(f"What to do: {remedy}", err=True)
+    if remedy is not None:
+        click.echo(f"What to do: {remedy}", err=True)
     sys.exit(code)
 
 
-@click.command(cls=VerbGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=VerbGroup,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, message="ca-service %(version)s")
 def main() -> None:
     """Issue ten-minute code-signing certificates for proven identities, log them, and take them back.

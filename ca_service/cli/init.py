@@ -50,7 +50,7 @@ def init(
     key_type: str,
     passphrase_file: Path | None,
 ) -> None:
-    """Make a new authority: keys, certificates, log, database and settings.
+    """Make a new authority in a directory of its own.
 
     Makes a root (25 years) and an issuing certificate below it, the root's CRL, a transparency log, and
     DIR/ca.toml. Private files are readable by you alone. An existing authority is never overwritten, and when

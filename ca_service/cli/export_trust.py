@@ -1,0 +1,99 @@
+"""`export-trust`: what verifiers and signing clients must hold."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from ca_service.cli.options import config_option
+
+if TYPE_CHECKING:
+    from ca_service.authority.trust import OutsideRekor, OutsideTsa
+    from ca_service.settings import Settings
+
+_Outside = TypeVar("_Outside")
+
+
+@click.command(name="export-trust")
+@config_option()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    metavar="DIR",
+    help="The folder to write to; made when absent, files in it are replaced.",
+)
+@click.option(
+    "--rekor",
+    "rekors",
+    multiple=True,
+    metavar="URL=KEY.pem",
+    help="An artifact log that clients use, and its key.",
+)
+@click.option(
+    "--tsa", "tsas", multiple=True, metavar="URL=CHAIN.pem", help="A timestamp authority and its chain."
+)
+def export_trust(settings: "Settings", out: Path, rekors: tuple[str, ...], tsas: tuple[str, ...]) -> None:
+    """Write what verifiers and signing clients must hold.
+
+    All of it is public.
+
+    \b
+      trusted_root.json         chain, log key, and the Rekor and TSA you name
+      fulcio.pem                the chain alone, for openssl, Java and the like
+      ctlog.pub                 the log's key, for cosign's SIGSTORE_CT_LOG_PUBLIC_KEY_FILE
+      signing_config.json       where clients sign; needs --rekor
+      client_trust_config.json  both in one, for sigstore-python --trust-config; needs --rekor
+    """
+    from ca_service.app import build_service
+    from ca_service.files.durable import write_file
+
+    outside_rekors = [_outside("--rekor", text, _rekor) for text in rekors]
+    outside_tsas = [_outside("--tsa", text, _tsa) for text in tsas]
+    service = build_service(settings)
+    try:
+        documents = service.trust.documents(outside_rekors, outside_tsas)
+        chain = "".join(pem for chain in service.trust.chains() for pem in chain)
+        files = {name: json.dumps(document, indent=2) + "\n" for name, document in documents.items()}
+        files |= {"fulcio.pem": chain, "ctlog.pub": service.trust.log_public_key_pem()}
+    finally:
+        service.close()
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        write_file(out / name, content.encode())
+        click.echo(f"wrote {out / name}")
+    if not outside_rekors:
+        click.echo(
+            "not written: signing_config.json and client_trust_config.json. Sigstore's clients refuse them"
+            " without an artifact log; name yours with --rekor URL=KEY.pem.",
+            err=True,
+        )
+
+
+def _outside(option: str, text: str, read: Callable[[str, bytes], _Outside]) -> _Outside:
+    """Take URL=FILE apart at its last =, since a URL may hold one."""
+    url, separator, file = text.rpartition("=")
+    if not separator or not url.startswith(("http://", "https://")):
+        raise click.UsageError(f"{option}: expected URL=FILE, not {text!r}")
+    try:
+        return read(url.rstrip("/"), Path(file).read_bytes())
+    except OSError as error:
+        raise click.UsageError(f"{option}: {file} cannot be read: {error.strerror}") from error
+    except ValueError:
+        raise click.UsageError(f"{option}: {file} is not what is expected there, as PEM") from None
+
+
+def _rekor(url: str, content: bytes) -> "OutsideRekor":
+    from ca_service.authority.trust import OutsideRekor
+
+    return OutsideRekor(url, load_pem_public_key(content))
+
+
+def _tsa(url: str, content: bytes) -> "OutsideTsa":
+    from ca_service.authority.trust import OutsideTsa
+
+    return OutsideTsa(url, tuple(x509.load_pem_x509_certificates(content)))

@@ -1,0 +1,57 @@
+"""What the administrative verbs need of a directory on this host: its database, and who is acting."""
+
+import getpass
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ca_service.authority.ports import Actor
+from ca_service.authority.revocation import RevocationDesk
+from ca_service.settings import Settings
+from ca_service.store.database import Database
+from ca_service.store.issued import SqlIssuedCertificates
+from ca_service.store.revocations import SqlRevocations
+from ca_service.vocabulary import TimestampMs
+
+
+class Unobserved:
+    """Counts nothing: a command ends before anybody could read its metrics."""
+
+    def count(self, event: str, **labels: str) -> None:
+        """Count nothing."""
+
+    def duration(self, stage: str, seconds: float) -> None:
+        """Time nothing."""
+
+
+def clock() -> TimestampMs:
+    """The time of this machine."""
+    return TimestampMs(time.time_ns() // 1_000_000)
+
+
+@contextmanager
+def desk_of(settings: Settings) -> Iterator[RevocationDesk]:
+    """The revocation desk on the directory's database; it needs no private key.
+
+    Raises ConfigurationError or StoreUnavailable when the database is not as this program needs it.
+    """
+    database = Database(settings.database.url, folder=settings.folder)
+    try:
+        database.check()
+        yield RevocationDesk(
+            issued=SqlIssuedCertificates(database),
+            revocations=SqlRevocations(database, clock),
+            clock=clock,
+            observer=Unobserved(),
+        )
+    finally:
+        database.close()
+
+
+def local_actor() -> Actor:
+    """Who acts here: the user who logged in, also behind sudo, and this host."""
+    user = os.environ.get("SUDO_USER") or getpass.getuser()
+    return Actor(name=f"local:{user}", source=socket.gethostname(), request_id=secrets.token_hex(16))

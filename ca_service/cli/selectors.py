@@ -1,0 +1,93 @@
+"""The options by which certificates are selected, the same for every verb that takes them."""
+
+import re
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import click
+
+from ca_service.authority.ports import Selector
+from ca_service.vocabulary import Serial, parse_serial, parse_time
+
+_KEY_SHA256 = re.compile(r"[0-9a-f]{64}")
+_LOG_INDEX = re.compile(r"([a-z0-9-]+):(0|[1-9][0-9]{0,17})")
+
+_Value = TypeVar("_Value")
+
+_OPTIONS = (
+    click.option(
+        "--identity", metavar="SAN", help="The name in the certificate; * and ? stand for any text."
+    ),
+    click.option("--issuer", "oidc_issuer", metavar="URL", help="The identity provider's URL."),
+    click.option("--key-sha256", metavar="HEX", help="SHA-256 of the DER public key (SubjectPublicKeyInfo)."),
+    click.option("--log-index", metavar="SHARD:N", help="The entry in a log, such as 2026:17."),
+    click.option("--serial", metavar="HEX", help="The serial, with or without colons."),
+    click.option("--since", metavar="TIME", help="Valid at or after this time (RFC 3339, or a date)."),
+    click.option("--until", metavar="TIME", help="Valid at or before this time."),
+)
+
+
+def selector_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the selector's options; the command gets them as one `selector`, of which something is set."""
+
+    @wraps(command)
+    def with_selector(**given: Any) -> Any:
+        texts = {name: given.pop(name) for name in _NAMES}
+        return command(selector=_selector(texts), **given)
+
+    decorated: Callable[..., Any] = with_selector
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated
+
+
+_NAMES = ("identity", "oidc_issuer", "key_sha256", "log_index", "serial", "since", "until")
+
+
+def _selector(texts: dict[str, str | None]) -> Selector:
+    if not any(text is not None for text in texts.values()):
+        raise click.UsageError(
+            "give at least one selector, such as --identity ada@example.com or --since DATE"
+        )
+    return Selector(
+        identity=texts["identity"],
+        oidc_issuer=texts["oidc_issuer"],
+        key_sha256=_read(texts, "key_sha256", _key),
+        log_index=_read(texts, "log_index", _index),
+        serial=_read(texts, "serial", _serial),
+        since=_read(texts, "since", _seconds),
+        until=_read(texts, "until", _seconds),
+    )
+
+
+def _read(texts: dict[str, str | None], name: str, read: Callable[[str], _Value]) -> _Value | None:
+    text = texts[name]
+    if text is None:
+        return None
+    try:
+        return read(text)
+    except ValueError as error:
+        raise click.UsageError(f"--{name.replace('_', '-')}: {error}") from None
+
+
+def _key(text: str) -> str:
+    bare = text.strip().lower().replace(":", "")
+    if not _KEY_SHA256.fullmatch(bare):
+        raise ValueError(f"expected 64 hex digits, not {text[:80]!r}")
+    return bare
+
+
+def _index(text: str) -> tuple[str, int]:
+    found = _LOG_INDEX.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"expected SHARD:N, such as 2026:17, not {text[:80]!r}")
+    return found[1], int(found[2])
+
+
+def _serial(text: str) -> Serial:
+    return parse_serial(text)
+
+
+def _seconds(text: str) -> int:
+    return int(parse_time(text).timestamp())

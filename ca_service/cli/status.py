@@ -1,0 +1,154 @@
+"""`status`: does a certificate still hold?"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+from ca_service.cli.group import ANSWER_IS_NO, DONE
+from ca_service.cli.options import config_option, json_option
+from ca_service.cli.subjects import Subject, SubjectArgument
+from ca_service.errors import ConfigurationError, StatusUnanswered
+from ca_service.vocabulary import format_serial, format_time
+
+if TYPE_CHECKING:
+    from ca_service.cli.revocation_check import Question, Verdict
+    from ca_service.settings import Settings
+
+_CHAIN_FILE = "fulcio.pem"
+
+
+@click.command()
+@click.argument("subject", type=SubjectArgument())
+@config_option(required=False)
+@click.option(
+    "--trust",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="The authority to believe: a folder that `export-trust` made.",
+)
+@click.option(
+    "--issuer-chain",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="The authority to believe: its PEM chain, issuing certificate and root.",
+)
+@click.option("--status-url", metavar="URL", help="Where to ask about a bare serial, without --config.")
+@json_option
+def status(
+    subject: Subject,
+    settings: "Settings | None",
+    trust: Path | None,
+    issuer_chain: Path | None,
+    status_url: str | None,
+    as_json: bool,
+) -> int:
+    """Ask whether a certificate still holds, as a verifier does.
+
+    Asks OCSP at the address that the certificate names, then its CRL, and believes only answers that the
+    authority signed, for this certificate, and that are not out of date. A bare SERIAL is asked by OCSP at
+    the settings' status address.
+
+    The authority is taken from one of --config, --trust and --issuer-chain. A Sigstore bundle is read too.
+
+    Exit codes: 0 good, 1 revoked or unknown, 3 nobody gave a trustworthy answer.
+    """
+    from ca_service.cli.revocation_check import ask
+
+    now = datetime.now(UTC)
+    chain = _chain(settings, trust, issuer_chain)
+    question = _question(subject, chain, settings.service.status_url if settings else status_url)
+    verdict = ask(question, now)
+    issuing = _of_issuing(question.issuer, chain, now)
+    remarks = list(verdict.remarks) + ([issuing] if isinstance(issuing, str) else [])
+    if not isinstance(issuing, str) and issuing.status != "good":
+        remarks.append("the issuing certificate itself was revoked, and with it every certificate it issued")
+        verdict = issuing
+    facts = {
+        "serial": format_serial(subject.serial),
+        "status": verdict.status,
+        "revocation_date": verdict.revocation_date and format_time(verdict.revocation_date),
+        "reason": verdict.reason,
+        "source": verdict.source,
+        "url": verdict.url,
+        "this_update": format_time(verdict.this_update),
+        "next_update": format_time(verdict.next_update),
+        "remarks": remarks,
+    }
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        click.echo(_sentence(facts))
+        for remark in remarks:
+            click.echo(f"note: {remark}", err=True)
+    return DONE if verdict.status == "good" else ANSWER_IS_NO
+
+
+def _sentence(facts: Mapping[str, object]) -> str:
+    source = f"{str(facts['source']).upper()} of {facts['this_update']}, {facts['url']}"
+    if facts["status"] == "revoked":
+        return (
+            f"{facts['serial']}: revoked ({facts['reason']}); signatures from {facts['revocation_date']} on"
+            f" are not to be trusted\n  {source}"
+        )
+    return f"{facts['serial']}: {facts['status']}\n  {source}"
+
+
+def _chain(
+    settings: "Settings | None", trust: Path | None, issuer_chain: Path | None
+) -> list[x509.Certificate]:
+    given = [one for one in (settings, trust, issuer_chain) if one is not None]
+    if len(given) != 1:
+        raise click.UsageError("give one of --config, --trust and --issuer-chain: the authority to believe")
+    if settings is not None:
+        file = settings.authority.certificates
+    else:
+        file = trust / _CHAIN_FILE if trust is not None else Path(str(issuer_chain))
+    try:
+        return x509.load_pem_x509_certificates(file.read_bytes())
+    except ValueError:
+        raise ConfigurationError(
+            f"{file} holds no PEM certificates; expected the authority's chain"
+        ) from None
+
+
+def _question(subject: Subject, chain: list[x509.Certificate], status_url: str | None) -> "Question":
+    from ca_service.cli.revocation_check import Question, question_of
+
+    if subject.certificate is not None:
+        for candidate in chain:
+            if _issued(subject.certificate, candidate):
+                return question_of(subject.certificate, candidate)
+        raise click.UsageError("the certificate was not issued by this authority")
+    if status_url is None:
+        raise click.UsageError(
+            "a serial names no address; add --config or --status-url, or give the certificate"
+        )
+    issuing = next((one for one in chain if not _issued(one, one)), chain[0])
+    return Question(subject.serial, issuing, f"{status_url}/ocsp", None)
+
+
+def _of_issuing(issuing: x509.Certificate, chain: list[x509.Certificate], now: datetime) -> "Verdict | str":
+    """The status of the issuing certificate by its root's CRL, or a sentence why it is not known."""
+    from ca_service.cli.revocation_check import ask, question_of
+
+    root = next((one for one in chain if one != issuing and _issued(issuing, one)), None)
+    if root is None:
+        return "the issuing certificate's own status was not asked: the chain has no root"
+    try:
+        return ask(question_of(issuing, root), now)
+    except StatusUnanswered as error:
+        return f"the issuing certificate's own status is not known: {error.message}"
+
+
+def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
