@@ -116,7 +116,7 @@ def decode_ocsp_path(encoded: str) -> bytes:
     # A DER request starts with 0x30, hence with M: a slash in front is never part of it.
     text = encoded.lstrip("/")
     if text.endswith("=/") or (text.endswith("/") and len(text) % 4 == 1):
-        text = text.rstrip("/")
+        text = text[:-1]
     try:
         return decode_base64(text)
     except ValueError:
