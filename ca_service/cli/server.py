@@ -2,6 +2,9 @@
 
 import logging
 import os
+import socket
+import struct
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 _LONGEST_HEADER = 32768
 # RFC 6960's GET form puts the whole request into the path.
 _LONGEST_LINE = 8190
+# A client that stops in the middle of a request holds a thread no longer; gunicorn itself waits forever.
+_SILENCE_SECONDS = 10
 _MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes its heartbeat file there itself, safely
 
 
@@ -31,6 +36,13 @@ class RootLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
                 log.removeHandler(handler)
             log.propagate = True
         self.error_log.setLevel(logging.NOTSET)
+
+    def exception(self, msg: str, *args: object, **kwargs: Any) -> None:
+        """Write an exception; a client that fell silent is not worth a traceback."""
+        if isinstance(sys.exc_info()[1], BlockingIOError):
+            self.info("a client stopped in the middle of its request for %d seconds", _SILENCE_SECONDS)
+        else:
+            super().exception(msg, *args, **kwargs)
 
 
 class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
@@ -69,7 +81,11 @@ def server_options(
 
             forget_process(worker.pid)
 
-    def when_ready(_arbiter: object) -> None:
+    def when_ready(arbiter: Any) -> None:
+        for listener in arbiter.LISTENERS:
+            # Linux hands this on to the connections it accepts; the worker sets them blocking, without end.
+            patience = struct.pack("ll", _SILENCE_SECONDS, 0)
+            listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
         logging.getLogger("ca_service.server").info(
             "serving %s on %s", settings.service.url, settings.server.bind
         )

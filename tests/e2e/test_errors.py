@@ -105,9 +105,9 @@ CASES = {
     "not a token": Case(lambda _: with_key("abc"), "token-malformed", "dots"),
     "wrong proof": Case(wrong_proof, "proof-invalid", "email"),
     "broken csr": Case(broken_csr, "csr-malformed", "PEM"),
-    "forged csr": Case(forged_csr, "proof-invalid", "signature"),
+    "forged csr": Case(forged_csr, "proof-invalid", "not signed"),
     "RSA of 1024 bits": Case(short_rsa, "public-key-refused", "1024"),
-    "a curve that is not listed": Case(odd_curve, "public-key-refused", "secp256k1"),
+    "a curve that is not listed": Case(odd_curve, "public-key-refused", "ecdsa-p256"),
     "broken key": Case(broken_key, "public-key-malformed", "key"),
     "nothing to certify": Case(lambda desk: ({}, desk.token(EMAIL)), "malformed-request", "publicKeyRequest"),
 }
@@ -149,9 +149,9 @@ def test_a_refusal_says_which_check_failed(
 
 
 def test_the_request_id_of_the_caller_is_kept(service: RunningService, session: requests.Session) -> None:
-    reply = session.get(f"{service.url}/nowhere", headers={"X-Request-Id": "abc-123"}, timeout=10)
+    reply = session.get(f"{service.url}/nowhere", headers={"X-Request-Id": "caller-0123"}, timeout=10)
     assert reply.status_code == 404
-    assert check_shape(reply)["metadata"]["requestId"] == "abc-123"
+    assert check_shape(reply)["metadata"]["requestId"] == "caller-0123"
 
 
 def test_a_body_that_is_too_long_is_refused(
