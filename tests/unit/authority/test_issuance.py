@@ -1,0 +1,115 @@
+"""Nothing is released that is not durable in the log first, and what is released is what the profile says."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+
+from ca_service.authority.issuance import shard_name
+from ca_service.authority.ports import PendingCertificate, Sequenced
+from ca_service.errors import AuthorityRetired, LogUnavailable, ProofInvalid, PublicKeyRefused
+from ca_service.merkle.tree import leaf_hash, verify_inclusion
+from ca_service.pki.sct import verify_sct
+from tests.unit.authority.conftest import (
+    EMAIL,
+    FOUNDED,
+    SmallAuthority,
+    crl_place,
+    fresh_key_proof,
+    leaf_of,
+)
+
+
+def test_a_certificate_is_in_the_log_at_the_index_its_sct_names(small: SmallAuthority) -> None:
+    for _ in range(3):
+        small.issue()
+    certificate = small.issue()
+    sct = verify_sct(certificate, small.authority.certificate, small.log_key.public_key())
+    assert sct.leaf_index == 3
+    head = small.reader.head()
+    entry = small.reader.entries(3, 4)[0]
+    verify_inclusion(
+        leaf_hash(entry.leaf),
+        3,
+        head.tree_size,
+        small.reader.inclusion_proof(3, head.tree_size),
+        head.root_hash,
+    )
+    logged = x509.load_der_x509_certificate(entry.precertificate)
+    assert logged.serial_number == certificate.serial_number
+
+
+def test_nothing_is_released_when_the_log_stores_nothing(small: SmallAuthority) -> None:
+    class BrokenLog:
+        def append(self, entry: PendingCertificate) -> Sequenced:
+            raise LogUnavailable("the disk is full")
+
+    with pytest.raises(LogUnavailable):
+        small.issuance(BrokenLog()).issue("token", fresh_key_proof())
+    assert small.reader.head().tree_size == 0
+    assert small.observer.events["certificate_refused"] == 1
+
+
+def test_validity_is_ten_minutes_and_never_begins_in_the_future(small: SmallAuthority) -> None:
+    certificate = small.issue()
+    assert certificate.not_valid_before_utc == FOUNDED
+    assert certificate.not_valid_after_utc - certificate.not_valid_before_utc == timedelta(minutes=10)
+
+
+def test_the_last_certificate_ends_with_the_issuing_period(small: SmallAuthority) -> None:
+    small.clock.seconds = int(small.authority.issues_until.timestamp()) - 60
+    assert small.issue().not_valid_after_utc == small.authority.issues_until
+
+
+def test_an_authority_past_its_issuing_period_issues_nothing(small: SmallAuthority) -> None:
+    small.clock.seconds = int(small.authority.issues_until.timestamp())
+    with pytest.raises(AuthorityRetired, match="rotate the authority"):
+        small.issue()
+
+
+def test_a_proof_by_another_key_is_refused_before_anything_is_stored(small: SmallAuthority) -> None:
+    first, second = fresh_key_proof(), fresh_key_proof()
+    mixed = type(first)(first.content, second.proof)
+    with pytest.raises(ProofInvalid):
+        small.issuance().issue("token", mixed)
+    assert small.reader.head().tree_size == 0
+
+
+def test_only_allowed_kinds_of_keys_are_certified(small: SmallAuthority) -> None:
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    key = ed25519.Ed25519PrivateKey.generate()
+    spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    proof = type(fresh_key_proof())(spki, key.sign(EMAIL.encode()))
+    with pytest.raises(PublicKeyRefused):
+        small.issuance().issue("token", proof)
+
+
+def test_the_crl_a_leaf_names_is_there_when_the_leaf_is_released(small: SmallAuthority) -> None:
+    published = small.publication.crl(*crl_place(small.issue()))
+    assert published is not None
+    assert len(x509.load_der_x509_crl(published.der)) == 0
+
+
+def test_the_chain_is_leaf_then_issuing_then_root(small: SmallAuthority) -> None:
+    chain = small.issuance().issue("token", fresh_key_proof())
+    texts = [x509.load_pem_x509_certificate(pem.encode()) for pem in chain.certificates]
+    assert texts[1:] == [small.authority.certificate, small.authority.root]
+    assert leaf_of(chain).issuer == texts[1].subject
+    assert chain.serial == texts[0].serial_number
+
+
+@pytest.mark.parametrize(
+    ("moment", "serial", "subshards", "name"),
+    [
+        (datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC), 0x12_0A, 16, "2026-11-0a"),
+        (datetime(2026, 12, 1, tzinfo=UTC), 0x12_1F, 16, "2026-12-0f"),
+        (datetime(2027, 1, 1, tzinfo=UTC), 0xFF, 256, "2027-01-ff"),
+        (datetime(2027, 1, 1, tzinfo=UTC), 0xFF, 1, "2027-01-00"),
+    ],
+)
+def test_a_shard_is_month_of_issue_and_sub_shard(
+    moment: datetime, serial: int, subshards: int, name: str
+) -> None:
+    assert shard_name(int(moment.timestamp()), serial, subshards) == name

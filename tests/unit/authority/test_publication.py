@@ -1,0 +1,92 @@
+"""A CRL that is served never hides a revocation, and its number only rises."""
+
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+
+from ca_service.authority.ports import CrlBuilder, CrlShard
+from ca_service.authority.publication import PublishedCrl
+from ca_service.errors import StoreUnavailable
+from ca_service.store.shards import SqlShards
+from ca_service.vocabulary import KeyId
+from tests.unit.authority.conftest import SmallAuthority, crl_place
+
+
+def served(small: SmallAuthority, certificate: x509.Certificate) -> PublishedCrl:
+    published = small.publication.crl(*crl_place(certificate))
+    assert published is not None
+    return published
+
+
+def test_the_first_request_after_a_revocation_gets_it(small: SmallAuthority) -> None:
+    certificate = small.issue()
+    before = served(small, certificate)
+    small.revoke(certificate)
+    after = served(small, certificate)
+    entry = x509.load_der_x509_crl(after.der).get_revoked_certificate_by_serial_number(
+        certificate.serial_number
+    )
+    assert entry is not None
+    assert entry.revocation_date_utc == certificate.not_valid_before_utc
+    assert entry.extensions.get_extension_for_class(x509.InvalidityDate).value.invalidity_date_utc == (
+        entry.revocation_date_utc
+    )
+    assert after.number > before.number
+
+
+def test_a_quiet_shard_is_the_same_bytes_for_a_day_and_then_signed_anew(small: SmallAuthority) -> None:
+    certificate = small.issue()
+    first = served(small, certificate)
+    small.clock.seconds += 86399
+    assert served(small, certificate) == first
+    small.clock.seconds += 1
+    renewed = served(small, certificate)
+    assert renewed.number > first.number
+    assert renewed.this_update == small.clock.seconds
+    crl = x509.load_der_x509_crl(renewed.der)
+    assert crl.next_update_utc is not None
+    assert crl.next_update_utc - crl.last_update_utc == timedelta(days=7)
+
+
+def test_refresh_rebuilds_what_is_due_and_nothing_else(small: SmallAuthority) -> None:
+    certificate = small.issue()
+    assert small.publication.refresh() == 0
+    small.revoke(certificate)
+    assert small.publication.refresh() == 1
+    assert small.publication.refresh() == 0
+
+
+def test_an_old_list_is_served_when_it_cannot_be_renewed_but_a_dirty_one_never(
+    small: SmallAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = small.issue()
+    first = served(small, certificate)
+
+    def broken(self: SqlShards, authority_key: KeyId, name: str, build: CrlBuilder) -> CrlShard:
+        raise StoreUnavailable("the lock cannot be had")
+
+    monkeypatch.setattr(SqlShards, "rebuild", broken)
+    small.clock.seconds += 86400
+    assert served(small, certificate) == first
+    small.revoke(certificate)
+    with pytest.raises(StoreUnavailable):
+        served(small, certificate)
+
+
+def test_an_expired_list_is_not_served(small: SmallAuthority, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = small.issue()
+
+    def broken(self: SqlShards, authority_key: KeyId, name: str, build: CrlBuilder) -> CrlShard:
+        raise StoreUnavailable("the lock cannot be had")
+
+    monkeypatch.setattr(SqlShards, "rebuild", broken)
+    small.clock.seconds += 7 * 86400
+    with pytest.raises(StoreUnavailable):
+        served(small, certificate)
+
+
+def test_names_of_no_shard_have_no_crl(small: SmallAuthority) -> None:
+    key, _ = crl_place(small.issue())
+    assert small.publication.crl(key, "1999-01-00") is None
+    assert small.publication.crl("0" * 40, "2026-11-00") is None
