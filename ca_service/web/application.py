@@ -1,20 +1,30 @@
 """The Flask application before any blueprint: limits, request ids, security headers, problems, access log."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import perf_counter
+from typing import TYPE_CHECKING
 
-from flask import Flask, Response, request
+from flask import Flask, Request
 from werkzeug.routing import BaseConverter
 
 from ca_service.web import problems
 from ca_service.web.correlation import HEADER, request_id
 
+if TYPE_CHECKING:  # these types exist for checkers alone
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
 MAX_BODY = 65_536
 """Octets of a request body; an OCSP or signing request stays far below."""
 
-_STARTED_KEY = "ca_service.started"
+_DEFAULT_HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Cache-Control", "no-store"),
+)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -62,37 +72,52 @@ def base_app(
     app.url_map.converters["rest"] = RestOfPath
     problems.install(app, report or _log_fault)
 
-    @app.before_request
-    def started() -> None:
-        request.environ[_STARTED_KEY] = perf_counter()
-        name = request_id(request)
+    app.wsgi_app = _framed(app.wsgi_app, record, begin)  # type: ignore[method-assign,assignment] # Flask's own way to wrap
+    return app
+
+
+def _framed(
+    inner: "WSGIApplication",
+    record: Callable[[AccessRecord], None] | None,
+    begin: Callable[[str], None] | None,
+) -> "WSGIApplication":
+    """Give every request its id, every reply the headers that all have, and the access log its record.
+
+    This wraps Flask, because its own hooks cost a third of an answer from the OCSP cache.
+    """
+
+    def framed(environ: "WSGIEnvironment", start_response: "StartResponse") -> "Iterable[bytes]":
+        started = perf_counter()
+        name = request_id(environ)
         if begin is not None:
             begin(name)
 
-    @app.after_request
-    def finished(reply: Response) -> Response:
-        name = request_id(request)
-        headers = reply.headers
-        headers[HEADER] = name
-        headers["X-Content-Type-Options"] = "nosniff"
-        headers["Referrer-Policy"] = "no-referrer"
-        headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-        headers.setdefault("Cache-Control", "no-store")
-        if record is not None:
-            rule = request.url_rule
-            record(
-                AccessRecord(
-                    method=request.method if request.method in _METHODS else "OTHER",
-                    route=rule.rule if rule else None,
-                    status=reply.status_code,
-                    milliseconds=(perf_counter() - request.environ[_STARTED_KEY]) * 1000,
-                    request_id=name,
-                    reason=problems.reason_of(request),
-                )
-            )
-        return reply
+        def start(
+            status: str, headers: list[tuple[str, str]], exc_info: "OptExcInfo | None" = None
+        ) -> Callable[[bytes], object]:
+            given = {header for header, _ in headers}
+            headers += [each for each in _DEFAULT_HEADERS if each[0] not in given]
+            headers.append((HEADER, name))
+            if record is not None:
+                record(_access_record(environ, int(status[:3]), started, name))
+            return start_response(status, headers, exc_info)
 
-    return app
+        return inner(environ, start)
+
+    return framed
+
+
+def _access_record(environ: "WSGIEnvironment", status: int, started: float, name: str) -> AccessRecord:
+    method, served = environ["REQUEST_METHOD"], environ.get("werkzeug.request")
+    rule = served.url_rule if isinstance(served, Request) else None
+    return AccessRecord(
+        method=method if method in _METHODS else "OTHER",
+        route=rule.rule if rule else None,
+        status=status,
+        milliseconds=(perf_counter() - started) * 1000,
+        request_id=name,
+        reason=problems.reason_of(environ),
+    )
 
 
 def _log_fault(name: str, error: BaseException) -> None:

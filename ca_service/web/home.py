@@ -19,6 +19,7 @@ from ca_service.vocabulary import format_time
 from ca_service.web.fulcio import Chains
 from ca_service.web.log import ServedLog
 from ca_service.web.replies import bytes_reply
+from ca_service.web.trust import NEEDS_REKOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def blueprint(
     logs: Mapping[str, ServedLog],
     documents: Callable[[], Collection[str]],
 ) -> Blueprint:
-    """Serve the page; `documents` names the trust files that exist beside the three that always do."""
+    """Serve the page; `documents` names the trust files that can be made."""
     pages = Blueprint("home", __name__, template_folder="templates")
     pages.add_app_template_filter(shlex.quote, "shell")
     stylesheet = (files("ca_service.web") / "templates" / "home.css").read_text("utf-8")
@@ -68,7 +69,7 @@ def blueprint(
 
     @pages.get("/")
     def get_home() -> Response:
-        directory = issuers()
+        directory, available = issuers(), documents()
         page = render_template(
             "home.html",
             url=addresses.url,
@@ -79,7 +80,7 @@ def blueprint(
             first_issuer=directory.issuers[0] if directory.issuers else None,
             certificates=_certificates(trust),
             logs=[_log(served) for served in logs.values()],
-            documents=sorted(documents()),
+            documents=[name for name in NEEDS_REKOR if name in available],
             stylesheet=Markup(stylesheet),  # noqa: S704 - a file of this package, hashed in the policy
             version=__version__,
         )

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 
-from flask import Flask, Request, Response, request
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
 from ca_service.errors import BodyTooLarge, CAError, Code, ConfigurationError, InvalidRequest, NotFound
@@ -77,7 +77,7 @@ def install(app: Flask, report: ReportFault) -> None:
         return _answer(error.code, code, sentence, reason, {"remedy": remedy}, headers)
 
     def unknown(error: BaseException) -> Response:
-        report(request_id(request), error)
+        report(request_id(request.environ), error)
         return _answer(500, Code.INTERNAL, "internal error", CAError.reason, {"remedy": CAError.remedy}, {})
 
     app.register_error_handler(CAError, known)
@@ -85,9 +85,9 @@ def install(app: Flask, report: ReportFault) -> None:
     app.register_error_handler(Exception, unknown)
 
 
-def reason_of(request: Request) -> str | None:
+def reason_of(environ: Mapping[str, object]) -> str | None:
     """Return the reason slug of the error this request was answered with, or None."""
-    reason = request.environ.get(_REASON_KEY)
+    reason = environ.get(_REASON_KEY)
     return reason if isinstance(reason, str) else None
 
 
@@ -117,7 +117,7 @@ def _answer(
     status: int, code: Code, sentence: str, reason: str, facts: Mapping[str, str], headers: Mapping[str, str]
 ) -> Response:
     metadata = {_SNAKE.sub(lambda found: found[1].upper(), name): str(fact) for name, fact in facts.items()}
-    metadata["requestId"] = request_id(request)
+    metadata["requestId"] = request_id(request.environ)
     info = {"@type": ERROR_INFO, "reason": reason, "domain": DOMAIN, "metadata": metadata}
     body = json.dumps({"code": int(code), "message": sentence, "details": [info]}, separators=(",", ":"))
     reply = Response(body, f"{status} {reason_phrase(sentence)}", dict(headers), mimetype="application/json")

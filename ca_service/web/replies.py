@@ -1,11 +1,14 @@
 """The forms of reply that several blueprints share: JSON, PEM and browser access from anywhere."""
 
 import json
+from collections.abc import Sequence
 
 from flask import Blueprint, Response
 
 PEM_CHAIN = "application/pem-certificate-chain"
 """The media type of concatenated PEM certificates, as Fulcio's legacy calls name it."""
+
+Headers = Sequence[tuple[str, str]]
 
 NEVER_CACHED = "no-store"
 CACHED_FOR_MINUTES = "public, max-age=300"
@@ -14,16 +17,17 @@ CACHED_FOR_MINUTES = "public, max-age=300"
 
 def json_reply(value: object, *, status: int = 200, cache: str = NEVER_CACHED) -> Response:
     """Answer with a JSON document."""
-    reply = Response(json.dumps(value, separators=(",", ":")), status, mimetype="application/json")
-    reply.headers["Cache-Control"] = cache
-    return reply
+    return bytes_reply(
+        json.dumps(value, separators=(",", ":")), "application/json", status=status, cache=cache
+    )
 
 
-def bytes_reply(body: bytes | str, content_type: str, *, status: int = 200, cache: str) -> Response:
+def bytes_reply(
+    body: bytes | str, content_type: str, *, status: int = 200, cache: str, headers: Headers = ()
+) -> Response:
     """Answer with a body of the named content type, which is sent as it stands."""
-    reply = Response(body, status, content_type=content_type)
-    reply.headers["Cache-Control"] = cache
-    return reply
+    # All at once: setting a header on a finished Response searches through the others each time.
+    return Response(body, status, [("Cache-Control", cache), *headers], content_type=content_type)
 
 
 def allow_any_origin(blueprint: Blueprint) -> None:
@@ -31,8 +35,8 @@ def allow_any_origin(blueprint: Blueprint) -> None:
 
     @blueprint.after_request
     def add_headers(reply: Response) -> Response:
-        reply.headers["Access-Control-Allow-Origin"] = "*"
-        reply.headers["Access-Control-Expose-Headers"] = "X-Request-Id, Retry-After"
+        reply.headers.add("Access-Control-Allow-Origin", "*")
+        reply.headers.add("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
         if "Allow" in reply.headers:  # the automatic answer to OPTIONS, which is also the preflight
             reply.headers["Access-Control-Allow-Methods"] = reply.headers["Allow"]
             reply.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, X-Request-Id"

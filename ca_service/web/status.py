@@ -128,11 +128,16 @@ def _ocsp_reply(answer: OcspAnswer) -> Response:
         return bytes_reply(answer.der, OCSP_RESPONSE, cache=NEVER_CACHED)
     # RFC 5019 §6.2, with the directives that its successor asks for.
     directives = f"max-age={answer.max_age}, public, no-transform, must-revalidate"
-    reply = bytes_reply(answer.der, OCSP_RESPONSE, cache=directives)
-    headers = reply.headers
-    headers["ETag"] = f'"{answer.etag}"'
-    headers["Last-Modified"] = _http_date(answer.produced_at)
-    headers["Expires"] = _http_date(answer.next_update)
+    reply = bytes_reply(
+        answer.der,
+        OCSP_RESPONSE,
+        cache=directives,
+        headers=(
+            ("ETag", f'"{answer.etag}"'),
+            ("Last-Modified", _http_date(answer.produced_at)),
+            ("Expires", _http_date(answer.next_update)),
+        ),
+    )
     if "HTTP_IF_NONE_MATCH" in request.environ or "HTTP_IF_MODIFIED_SINCE" in request.environ:
         reply.make_conditional(request)
     return reply
