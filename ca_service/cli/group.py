@@ -20,6 +20,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "init": "ca_service.cli.init:init",
         "serve": "ca_service.cli.serve:serve",
         "migrate": "ca_service.cli.migrate:migrate",
+        "doctor": "ca_service.cli.doctor:doctor",
         "export-trust": "ca_service.cli.export_trust:export_trust",
     },
     "Find and revoke": {

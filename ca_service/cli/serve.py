@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
     from ca_service.app import Service
+    from ca_service.identity.issuers import IssuerDirectory
 
 _DEV_PATH = "/dev-idp"
 
@@ -41,13 +42,13 @@ def serve(settings: Settings, bind: str | None, workers: int | None) -> None:
     if workers is not None:
         changes["server.workers"] = workers
     settings = with_values(settings, changes, "command line") if changes else settings
-    refuse_development_issuers(settings)
     run_server(settings, lambda: _service(settings))
 
 
 def _service(settings: Settings) -> "Service":
-    from ca_service.app import build_service
+    from ca_service.app import build_service, material
 
+    refuse_development_issuers(settings, material.issuers(settings))
     return build_service(settings)
 
 
@@ -72,6 +73,11 @@ def run_server(settings: Settings, build: Callable[[], "Service"]) -> None:
         configure_logs(settings.logging.level)
         service = build()
         application: WSGIApplication = create_app(service)
+        if settings.server.behind_proxy:
+            from werkzeug.middleware.proxy_fix import ProxyFix
+
+            # One proxy: what stood in these headers before it is a client's own claim.
+            application = ProxyFix(application, x_for=1, x_proto=1)
         if settings.metrics.bind:
             from ca_service.telemetry.metrics import by_port, metrics_page
 
@@ -91,21 +97,12 @@ def refuse_open_http(settings: Settings) -> None:
         )
 
 
-def refuse_development_issuers(settings: Settings) -> None:
+def refuse_development_issuers(settings: Settings, issuers: "IssuerDirectory") -> None:
     """Raise ConfigurationError when the issuer file names the development identity provider.
 
     Anybody can get any identity from it; only `ca-service dev` adds it, in memory and on loopback.
     """
-    from ca_service.identity.issuer_file import parse_issuer_file
-
-    try:
-        text = settings.issuers.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"issuers: {settings.issuers} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"issuers: {settings.issuers} is not UTF-8 text") from error
-    directory = parse_issuer_file(text, str(settings.issuers))
-    for issuer in (*directory.issuers, *directory.wildcards):
+    for issuer in (*issuers.issuers, *issuers.wildcards):
         if issuer.issuer_url.rstrip("/").endswith(_DEV_PATH):
             raise ConfigurationError(
                 f"issuers: {settings.issuers} names {issuer.issuer_url}, a development identity provider that"

@@ -138,7 +138,7 @@ class OcspSettings(Section):
 
     valid_hours: int = Field(default=24, ge=1, le=240, description="From thisUpdate to nextUpdate.")
     max_age_seconds: int = Field(
-        default=300, ge=0, le=86400, description="How long caches in between may repeat an answer."
+        default=60, ge=0, le=86400, description="How long caches in between may repeat an answer."
     )
 
 
@@ -245,6 +245,11 @@ class Settings(Section):
             raise ValueError(
                 f"ocsp.max_age_seconds|less than [ocsp] valid_hours ({self.ocsp.valid_hours} h)"
                 f"|{self.ocsp.max_age_seconds}"
+            )
+        if self.keys.passphrase is not None and self.keys.passphrase_file is not None:
+            raise ValueError(
+                "keys.passphrase_file|nothing beside CASVC_KEYS__PASSPHRASE: one of the two opens the keys"
+                f"|{self.keys.passphrase_file}"
             )
         if self.log.key == self.authority.key:
             raise ValueError(f"log.key|another file than [authority] key|{self.log.key}")

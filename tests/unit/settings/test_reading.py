@@ -143,6 +143,12 @@ def test_no_password_is_ever_shown(file: Path) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_two_passphrases_are_refused_since_nobody_could_say_which_opens_the_keys(file: Path) -> None:
+    environ = {"CASVC_KEYS__PASSPHRASE": "a", "CASVC_KEYS__PASSPHRASE_FILE": "b"}
+    with pytest.raises(ConfigurationError, match=r"\[keys\] passphrase_file .* nothing beside"):
+        load_settings(file, environ)
+
+
 def test_a_rendered_settings_file_reads_back_as_the_defaults(tmp_path: Path) -> None:
     rendered = tmp_path / "ca.toml"
     rendered.write_text(settings_file(EXAMPLE))

@@ -1,0 +1,165 @@
+"""What `doctor` looks at: each check is a few facts and a verdict, and one that fails stops no other."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from ca_service.app import material
+from ca_service.authority.log import CLOCK_TOLERANCE_MS, LogIdentity
+from ca_service.cli.host import clock
+from ca_service.cli.serve import refuse_development_issuers, refuse_open_http
+from ca_service.errors import CAError, ConfigurationError
+from ca_service.merkle.checkpoint import tree_head_input
+from ca_service.oidc.discovery import fetch_keys
+from ca_service.outbound.client import OutboundClient
+from ca_service.pki.authority_certificates import Authority
+from ca_service.pki.signatures import verify_sha256
+from ca_service.settings import Settings
+from ca_service.store.database import Database
+from ca_service.store.logs import SqlLogReader
+from ca_service.vocabulary import format_seconds, format_time
+
+GOOD, WARNING, FAILED = "good", "warning", "failed"
+
+_SOON_ISSUES = timedelta(days=90)
+_SOON_CRL = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: good, a warning (works today), or failed."""
+
+    check: str
+    verdict: str
+    detail: str
+
+
+def examine(settings: Settings, *, ask_issuers: bool) -> Iterator[Finding]:
+    """Look at everything that `serve` needs; `ask_issuers` also asks each identity provider for its keys."""
+    now = datetime.now(UTC)
+    yield from _guarded("address", lambda: _address(settings))
+    secret, authority, log = None, None, None
+    try:
+        secret = material.passphrase(settings)
+        authority = material.authority(settings, secret)
+    except ConfigurationError as error:
+        yield Finding("issuing key and certificate", FAILED, error.message)
+    if authority is not None:
+        issuing = authority
+        yield from _authority(issuing, now)
+        yield from _guarded("root CRL", lambda: _root_crl(settings, issuing, now))
+        try:
+            log = material.log_key(settings, issuing, secret)[1]
+            yield Finding("log key", GOOD, f"log id {log.log_id.hex()}")
+        except ConfigurationError as error:
+            yield Finding("log key", FAILED, error.message)
+    yield from _root_key(settings)
+    yield from _database(settings, log)
+    yield from _guarded("issuers", lambda: _issuers(settings, ask=ask_issuers))
+
+
+def _guarded(check: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from look()
+    except CAError as error:
+        yield Finding(check, FAILED, error.message)
+
+
+def _address(settings: Settings) -> Iterator[Finding]:
+    refuse_open_http(settings)
+    yield Finding("address", GOOD, f"{settings.service.url}, listening on {settings.server.bind}")
+    if not settings.service.url.startswith("https:") and not settings.service.url.startswith(
+        ("http://127.", "http://localhost", "http://[::1]")
+    ):
+        yield Finding("address", WARNING, "[service] url is plain http: tokens travel in the clear")
+
+
+def _authority(authority: Authority, now: datetime) -> Iterator[Finding]:
+    until = format_time(authority.issues_until)
+    if now >= authority.issues_until:
+        yield Finding("issuing certificate", FAILED, f"issued until {until}; a new one is needed")
+    elif now >= authority.issues_until - _SOON_ISSUES:
+        yield Finding("issuing certificate", WARNING, f"issues until {until}; prepare the next one")
+    else:
+        yield Finding("issuing certificate", GOOD, f"fits its key and chain, issues until {until}")
+
+
+def _root_crl(settings: Settings, authority: Authority, now: datetime) -> Iterator[Finding]:
+    (crl,) = material.root_crls(settings, authority).values()
+    next_update = datetime.fromtimestamp(crl.next_update, UTC)
+    if now >= next_update:
+        verdict, advice = (
+            FAILED,
+            "verifiers that ask for it refuse every certificate; renew it with the root key",
+        )
+    elif now >= next_update - _SOON_CRL:
+        verdict, advice = WARNING, "renew it with the root key soon"
+    else:
+        verdict, advice = GOOD, f"signed {format_seconds(crl.this_update)}"
+    yield Finding("root CRL", verdict, f"valid until {format_time(next_update)}; {advice}")
+
+
+def _root_key(settings: Settings) -> Iterator[Finding]:
+    root_key = settings.folder / "offline" / "root.key"
+    if root_key.exists():
+        yield Finding("root key", WARNING, f"{root_key} is on this machine; keep it on a medium of its own")
+
+
+def _database(settings: Settings, log: LogIdentity | None) -> Iterator[Finding]:
+    database = Database(settings.database.url, folder=settings.folder)
+    try:
+        database.check()
+        yield Finding("database", GOOD, f"{database.engine_name} answers, its schema is this version's")
+        head = SqlLogReader(database, settings.log.shard).head()
+    except CAError as error:
+        yield Finding("database", FAILED, error.message)
+        return
+    finally:
+        database.close()
+    ahead = head.timestamp - clock()
+    if ahead > CLOCK_TOLERANCE_MS:
+        yield Finding("clock", FAILED, f"this machine's clock is {ahead} ms behind the log's newest entry")
+    else:
+        yield Finding(
+            "clock", GOOD, f"not behind the log's newest head of {format_seconds(head.timestamp // 1000)}"
+        )
+    if log is None:
+        return
+    if head.log_id != log.log_id:
+        yield Finding("log", FAILED, f"the database's log has id {head.log_id.hex()}, [log] key another")
+        return
+    signed = tree_head_input(head.timestamp, head.tree_size, head.root_hash)
+    try:
+        # A DigitallySigned struct: hash, algorithm, two octets of length, signature (RFC 5246 §4.7).
+        verify_sha256(load_der_public_key(log.public_key_der), head.signature[4:], signed)
+    except ValueError:
+        yield Finding("log", FAILED, "the newest tree head is not signed with [log] key")
+    else:
+        yield Finding("log", GOOD, f"{head.tree_size} entries, the newest head is signed with [log] key")
+
+
+def _issuers(settings: Settings, *, ask: bool) -> Iterator[Finding]:
+    directory = material.issuers(settings)
+    refuse_development_issuers(settings, directory)
+    if not directory.issuers and not directory.wildcards:
+        yield Finding("issuers", WARNING, f"{settings.issuers} names none yet: nobody gets a certificate")
+    for remark in directory.remarks:
+        yield Finding("issuers", WARNING, remark)
+    client = OutboundClient(settings.oidc.private_networks)
+    for issuer in directory.issuers:
+        name = f"issuer {issuer.issuer_url}"
+        if not ask:
+            yield Finding(name, GOOD, f"type {issuer.type}; not asked")
+            continue
+        try:
+            keys = fetch_keys(issuer, issuer.issuer_url, client.get, retry_after=0)
+        except CAError as error:
+            yield Finding(name, FAILED, error.message)
+        else:
+            yield Finding(
+                name, GOOD, f"type {issuer.type}; answers and publishes {len(keys.keys)} usable keys"
+            )
+    for issuer in directory.wildcards:
+        yield Finding(f"issuer {issuer.issuer_url}", GOOD, "a pattern, so there is nobody to ask")
