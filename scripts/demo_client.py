@@ -79,7 +79,28 @@ def prove(trust: Path, out: Path) -> None:
     print(f"inclusion proof  {len(path)} hashes lead from the entry to the signed root: good")
 
 
+def crl(trust: Path, out: Path) -> None:
+    """Fetch the CRL that the certificate names, check its signature, and look the certificate up."""
+    certificate = x509.load_pem_x509_certificate((out / "certificate.pem").read_bytes())
+    issuing, _ = x509.load_pem_x509_certificates((trust / "fulcio.pem").read_bytes())
+    (point,) = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    url = (point.full_name or [])[0].value
+    with urllib.request.urlopen(url, timeout=10) as reply:  # noqa: S310 - http, as CRLs are
+        revoked = x509.load_der_x509_crl(reply.read())
+    key = issuing.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not revoked.is_signature_valid(key):
+        raise SystemExit("the list is not signed by the issuing certificate")
+    entry = revoked.get_revoked_certificate_by_serial_number(certificate.serial_number)
+    if entry is None:
+        raise SystemExit("the certificate is not on its list")
+    reason = entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value
+    print(f"list             {url}, signature good")
+    print(
+        f"entry            this certificate, since {entry.revocation_date_utc:%Y-%m-%dT%H:%M:%SZ}, {reason}"
+    )
+
+
 if __name__ == "__main__":
     role, *paths = sys.argv[1:]
-    roles: dict[str, Any] = {"sign": sign, "prove": prove}
+    roles: dict[str, Any] = {"sign": sign, "prove": prove, "crl": crl}
     roles[role](*map(Path, paths))
