@@ -34,7 +34,8 @@ def create_root(
     Raises ConfigurationError for a key of a kind that Sigstore clients do not accept.
     """
     name = _name(organization, common_name)
-    builder = _builder(key.public_key(), name, name, not_before, ROOT_YEARS, serial, path_length=None)
+    validity = (not_before, years_later(not_before, ROOT_YEARS))
+    builder = _builder(key.public_key(), name, name, validity, serial, path_length=None)
     return builder.sign(key, hash_algorithm(key))
 
 
@@ -56,17 +57,15 @@ def create_intermediate(
     of its own: some verifiers refuse two keys under one name. Raises ConfigurationError for a key of a kind
     that Sigstore clients do not accept.
     """
+    not_after = min(years_later(not_before, ISSUING_YEARS), root.not_valid_after_utc)
     builder = _builder(
         public_key,
         _name(organization, common_name),
         root.subject,
-        not_before,
-        ISSUING_YEARS,
+        (not_before, not_after),
         serial,
         path_length=0,
     )
-    if years_later(not_before, ISSUING_YEARS) > root.not_valid_after_utc:
-        builder = builder.not_valid_after(root.not_valid_after_utc)
     root_ski = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     ca_issuers = x509.AccessDescription(
         AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(ca_issuers_url)
@@ -206,8 +205,7 @@ def _builder(
     public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
     subject: x509.Name,
     issuer: x509.Name,
-    not_before: datetime,
-    years: int,
+    validity: tuple[datetime, datetime],
     serial: int,
     *,
     path_length: int | None,
@@ -230,8 +228,8 @@ def _builder(
         .issuer_name(issuer)
         .public_key(public_key)
         .serial_number(serial)
-        .not_valid_before(not_before)
-        .not_valid_after(years_later(not_before, years))
+        .not_valid_before(validity[0])
+        .not_valid_after(validity[1])
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier(key_identifier(spki_der(public_key))), critical=False)

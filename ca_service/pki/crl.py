@@ -17,7 +17,6 @@ from ca_service.vocabulary import Serial
 
 _VERSION_2 = der.integer(1)
 _DAY = 86_400
-_LAST_UTC_TIME = 2_524_607_999  # 2049-12-31T23:59:59Z (RFC 5280 §4.1.2.5)
 _CLOCK = tuple(b"%02d%02d%02dZ" % (s // 3600, s // 60 % 60, s % 60) for s in range(_DAY))
 
 
@@ -144,31 +143,43 @@ def _build(
 
 
 def _entries(revocations: Iterable[Entry]) -> bytes:
-    """The content of revokedCertificates; dates and reasons repeat, so what they make is kept meanwhile."""
-    tails: dict[tuple[int, int], bytes] = {}
-    days: dict[int, bytes] = {}
+    """The content of revokedCertificates: serial, date, reasonCode unless unspecified, invalidityDate.
+
+    What repeats is made once: a day's digits, and what stands between the two dates, by reason.
+    """
+    days: dict[int, tuple[bytes, bytes]] = {}
+    middles: dict[int, bytes] = {}
     parts: list[bytes] = []
     append = parts.append
     for serial, date, reason in revocations:
-        tail = tails.get((date, reason))
-        if tail is None:
-            tail = tails[date, reason] = _tail(date, reason, days)
+        day, second = divmod(date, _DAY)
+        if (stems := days.get(day)) is None:
+            stems = days[day] = _stems(day)
+        if (middle := middles.get(reason)) is None:
+            middle = middles[reason] = _middle(reason)
+        clock = _CLOCK[second]
         octets = serial.to_bytes(serial.bit_length() // 8 + 1, "big")
         size = len(octets)
-        # 2 + size + tail stays below 128: a serial has at most 21 octets here, the tail at most 57.
-        append(bytes((0x30, 2 + size + len(tail), 0x02, size)) + octets + tail)
+        date_der, day_digits = stems
+        # All lengths stay below 128: a serial has at most 21 octets here, what follows it at most 57.
+        whole = 2 + size + len(date_der) + len(middle) + len(day_digits) + 2 * len(clock)
+        append(
+            b"%c%c\x02%c%b%b%b%b%b%b"
+            % (0x30, whole, size, octets, date_der, clock, middle, day_digits, clock)
+        )
     return b"".join(parts)
 
 
-def _tail(date: int, reason: int, days: dict[int, bytes]) -> bytes:
-    """What follows the serial in an entry: revocationDate, reasonCode unless unspecified, invalidityDate."""
-    day, second = divmod(date, _DAY)
-    stem = days.get(day)
-    if stem is None:
-        stem = days[day] = der.generalized_time(day * _DAY)[2:10]
-    clock = _CLOCK[second]
-    moment = b"\x18\x0f" + stem + clock
-    revocation_date = b"\x17\x0d" + stem[2:] + clock if date <= _LAST_UTC_TIME else moment
+def _stems(day: int) -> tuple[bytes, bytes]:
+    """A revocationDate up to its day, and the digits of the day: YYYYMMDD."""
+    date = der.time(day * _DAY)
+    return date[: -len(_CLOCK[0])], der.generalized_time(day * _DAY)[2:10]
+
+
+def _middle(reason: int) -> bytes:
+    """What stands between an entry's revocationDate and the day of its invalidityDate."""
     code = b"\x30\x0a\x06\x03\x55\x1d\x15\x04\x03\x0a\x01" + bytes((reason,)) if reason else b""
-    invalidity = b"\x30\x18\x06\x03\x55\x1d\x18\x04\x11" + moment
-    return revocation_date + bytes((0x30, len(code) + len(invalidity))) + code + invalidity
+    invalidity_octets = 26
+    return (
+        bytes((0x30, len(code) + invalidity_octets)) + code + b"\x30\x18\x06\x03\x55\x1d\x18\x04\x11\x18\x0f"
+    )
