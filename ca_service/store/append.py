@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from hashlib import sha256
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ca_service.authority.log import (
@@ -19,16 +19,44 @@ from ca_service.authority.log import (
 )
 from ca_service.authority.ports import Clock, PendingCertificate, Sequenced, TreeHead
 from ca_service.errors import CAError, ConfigurationError, IdentityBlocked, LogUnavailable, StoreUnavailable
-from ca_service.merkle.tiles import TILE_WIDTH, completed_tiles
+from ca_service.merkle.tiles import completed_tiles
 from ca_service.merkle.tree import Frontier, complete_root
 from ca_service.store.blocks import BlockList, current_list
 from ca_service.store.database import Database
 from ca_service.store.faults import CommitUnknown, DiskUntrusted, RowRefused
-from ca_service.store.logs import find_log, tile_hashes
+from ca_service.store.logs import INDEX_OF_LEAF, find_log, tile_hashes
+from ca_service.store.quick import Statement, Transaction
 from ca_service.store.schema import chain_certificates, issued, leaves, tiles, tree_heads
 from ca_service.vocabulary import LeafIndex, TimestampMs, format_serial
 
 Outcome = Sequenced | CAError
+
+_LOCKED_HEAD = Statement(
+    select(tree_heads.c.tree_size, tree_heads.c.timestamp, tree_heads.c.frontier, tree_heads.c.frozen)
+    .where(tree_heads.c.log == bindparam("log_number"))
+    .with_for_update()
+)
+_NEXT_HEAD = Statement(
+    update(tree_heads)
+    .where(
+        tree_heads.c.log == bindparam("log_number"),
+        tree_heads.c.tree_size == bindparam("old_size"),
+    )
+    .values(
+        tree_size=bindparam("new_size"),
+        timestamp=bindparam("new_timestamp"),
+        root_hash=bindparam("new_root_hash"),
+        frontier=bindparam("new_frontier"),
+        signature=bindparam("new_signature"),
+    )
+)
+_NEW_LEAVES = Statement(insert(leaves))
+_NEW_ISSUED = Statement(insert(issued))
+_NEW_TILES = Statement(insert(tiles))
+_NEW_CERTIFICATES = Statement(
+    sqlite.insert(chain_certificates).on_conflict_do_nothing(),
+    postgresql.insert(chain_certificates).on_conflict_do_nothing(),
+)
 
 
 class LogAppender:
@@ -85,14 +113,14 @@ class LogAppender:
 
         Raises as `append` does.
         """
-        with self._database.writing() as connection:
-            number = self._log_number(connection)
-            head = self._read_head(connection, number)
+        with self._database.quick_writing() as transaction:
+            number = self._log_number(transaction)
+            head = self._read_head(transaction, number)
             timestamp = next_timestamp(head, self._clock())
             if timestamp - head.timestamp <= older_than_ms:
                 return None
             same = NextHead((), LogHead(head.frontier, timestamp), head.frontier.root())
-            return self._store_head(connection, number, head, same)
+            return self._store_head(transaction, number, head, same)
 
     def _append_together(self, entries: Sequence[PendingCertificate]) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
@@ -100,11 +128,11 @@ class LogAppender:
         following: NextHead | None = None
         prints: set[bytes] = set()
         try:
-            with self._database.writing() as connection:
-                number = self._log_number(connection)
-                head = self._read_head(connection, number)
+            with self._database.quick_writing() as transaction:
+                number = self._log_number(transaction)
+                head = self._read_head(transaction, number)
                 now = self._clock()
-                self._blocks = current_list(connection, self._blocks)
+                self._blocks = current_list(transaction, self._blocks)
                 for place, entry in enumerate(entries):
                     try:
                         self._blocks.check(entry.subject, entry.oidc_issuer, entry.oidc_subject, now // 1000)
@@ -115,9 +143,10 @@ class LogAppender:
                 if admitted:
                     pending = [entries[place] for place in admitted]
                     following = sequence(head, pending, now, self._encode_leaf)
-                    prints = self._store_entries(connection, number, pending, following)
-                    self._store_full_tiles(connection, number, head, following)
-                    self._store_head(connection, number, head, following)
+                    with transaction.pipeline():
+                        prints = self._store_entries(transaction, number, pending, following)
+                    self._store_full_tiles(transaction, number, head, following)
+                    self._store_head(transaction, number, head, following)
         except CommitUnknown as error:
             if following is None or not self._was_stored(following):
                 raise StoreUnavailable(error.message, retry_after=error.retry_after) from error
@@ -129,36 +158,30 @@ class LogAppender:
                 )
         return [outcomes[place] for place in range(len(entries))]
 
-    def _log_number(self, connection: Connection) -> int:
+    def _log_number(self, transaction: Transaction) -> int:
         if self._number is None:
-            row = find_log(connection, self._log.shard)
-            if row.log_id != self._log.log_id:
+            number, log_id = find_log(transaction, self._log.shard)
+            if log_id != self._log.log_id:
                 raise ConfigurationError(
                     f"the log of shard {self._log.shard} in the database has another key than the configured "
                     "one; a log's key never changes: name the right key, or another shard"
                 )
-            self._number = row.id
+            self._number = number
         return self._number
 
     @staticmethod
-    def _read_head(connection: Connection, number: int) -> LogHead:
-        row = connection.execute(
-            select(
-                tree_heads.c.tree_size,
-                tree_heads.c.timestamp,
-                tree_heads.c.frontier,
-                tree_heads.c.frozen,
-            )
-            .where(tree_heads.c.log == number)
-            .with_for_update()
-        ).one()
-        if row.frozen:
+    def _read_head(transaction: Transaction, number: int) -> LogHead:
+        row = transaction.row(_LOCKED_HEAD, {"log_number": number})
+        if row is None:
+            raise StoreUnavailable("the log has no tree head: the database is damaged")
+        size, timestamp, frontier, frozen = row
+        if frozen:
             raise LogUnavailable("this log is frozen: its last tree head is signed and it takes no entries")
-        return LogHead(Frontier.decode(row.tree_size, row.frontier), TimestampMs(row.timestamp))
+        return LogHead(Frontier.decode(size, frontier), TimestampMs(timestamp))
 
     def _store_entries(
         self,
-        connection: Connection,
+        transaction: Transaction,
         number: int,
         pending: Sequence[PendingCertificate],
         following: NextHead,
@@ -171,9 +194,9 @@ class LogAppender:
                 for chain, its in chains.items()
                 for print_, der in zip(its, chain, strict=True)
             ]
-            _insert_once(connection, rows)
-        connection.execute(
-            insert(leaves),
+            transaction.insert(_NEW_CERTIFICATES, rows)
+        transaction.insert(
+            _NEW_LEAVES,
             [
                 {
                     "log": number,
@@ -187,8 +210,8 @@ class LogAppender:
                 for entry, leaf in zip(pending, following.leaves, strict=True)
             ],
         )
-        connection.execute(
-            insert(issued),
+        transaction.insert(
+            _NEW_ISSUED,
             [
                 _issued_row(number, entry, leaf.leaf_index)
                 for entry, leaf in zip(pending, following.leaves, strict=True)
@@ -197,35 +220,35 @@ class LogAppender:
         return prints
 
     @staticmethod
-    def _store_full_tiles(connection: Connection, number: int, head: LogHead, following: NextHead) -> None:
+    def _store_full_tiles(transaction: Transaction, number: int, head: LogHead, following: NextHead) -> None:
         for tile in completed_tiles(head.frontier.size, following.head.frontier.size):
             assert tile.level is not None  # noqa: S101 - completed_tiles gives hash tiles only
-            hashes = tile_hashes(connection, number, tile.level, tile.index)
-            connection.execute(
-                insert(tiles).values(
-                    log=number,
-                    level=tile.level,
-                    tile_index=tile.index,
-                    root_hash=complete_root(hashes[:TILE_WIDTH]),
-                    hashes=b"".join(hashes),
-                )
-            )
+            hashes = tile_hashes(transaction, number, tile.level, tile.index)
+            row = {
+                "log": number,
+                "level": tile.level,
+                "tile_index": tile.index,
+                "root_hash": complete_root(hashes),
+                "hashes": b"".join(hashes),
+            }
+            transaction.insert(_NEW_TILES, [row])
 
     def _store_head(
-        self, connection: Connection, number: int, head: LogHead, following: NextHead
+        self, transaction: Transaction, number: int, head: LogHead, following: NextHead
     ) -> TreeHead:
         signed = sign_head(self._log, following, self._sign_tree_head)
-        changed = connection.execute(
-            update(tree_heads)
-            .where(tree_heads.c.log == number, tree_heads.c.tree_size == head.frontier.size)
-            .values(
-                tree_size=signed.tree_size,
-                timestamp=signed.timestamp,
-                root_hash=signed.root_hash,
-                frontier=following.head.frontier.encode(),
-                signature=signed.signature,
-            )
-        ).rowcount
+        changed = transaction.change(
+            _NEXT_HEAD,
+            {
+                "log_number": number,
+                "old_size": head.frontier.size,
+                "new_size": signed.tree_size,
+                "new_timestamp": signed.timestamp,
+                "new_root_hash": signed.root_hash,
+                "new_frontier": following.head.frontier.encode(),
+                "new_signature": signed.signature,
+            },
+        )
         if changed != 1:
             raise StoreUnavailable(
                 f"the log's head moved from {head.frontier.size} while its lock was held, so nothing was "
@@ -237,24 +260,15 @@ class LogAppender:
         """Look, under the log's lock, so that the lost transaction has ended one way or the other."""
         first = following.leaves[0]
         try:
-            with self._database.writing() as connection:
-                number = self._log_number(connection)
-                self._read_head(connection, number)
-                found = connection.execute(
-                    select(leaves.c.leaf_index).where(
-                        leaves.c.log == number, leaves.c.leaf_hash == first.leaf_hash
-                    )
-                ).scalar()
+            with self._database.quick_writing() as transaction:
+                number = self._log_number(transaction)
+                self._read_head(transaction, number)
+                row = transaction.row(INDEX_OF_LEAF, {"log_number": number, "hashed_leaf": first.leaf_hash})
         except DiskUntrusted:
             raise
         except StoreUnavailable:
             return False
-        return found == first.leaf_index
-
-
-def _insert_once(connection: Connection, rows: Sequence[dict[str, bytes]]) -> None:
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    connection.execute(dialect.insert(chain_certificates).on_conflict_do_nothing(), rows)
+        return row is not None and row[0] == first.leaf_index
 
 
 def _issued_row(number: int, entry: PendingCertificate, index: LeafIndex) -> dict[str, object]:

@@ -3,16 +3,31 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from ca_service.authority.ports import Actor, Clock
 from ca_service.errors import IdentityBlocked
 from ca_service.store import audit
 from ca_service.store.database import Database
 from ca_service.store.globs import compiled, is_glob
+from ca_service.store.quick import Statement, Transaction
 from ca_service.store.schema import blocks, generations, tree_heads
 from ca_service.vocabulary import SubjectKind, SubjectName
+
+_GENERATION = Statement(select(generations.c.blocks))
+_ALL = Statement(
+    select(
+        blocks.c.subject_pattern,
+        blocks.c.oidc_issuer,
+        blocks.c.oidc_subject,
+        blocks.c.reason,
+        blocks.c.created,
+        blocks.c.expires,
+        blocks.c.id,
+    ).order_by(blocks.c.id)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +102,13 @@ def lock_against_sequencing(connection: Connection) -> None:
     connection.execute(select(tree_heads.c.log).order_by(tree_heads.c.log).with_for_update())
 
 
-def current_list(connection: Connection, known: BlockList) -> BlockList:
+def current_list(transaction: Transaction, known: BlockList) -> BlockList:
     """`known`, or the list that has replaced it."""
-    generation = connection.execute(select(generations.c.blocks)).scalar_one()
+    row = transaction.row(_GENERATION, {})
+    generation = row[0] if row else 0
     if generation == known.generation:
         return known
-    return BlockList.of(generation, _stored(connection))
+    return BlockList.of(generation, [Block(*stored) for stored in transaction.rows(_ALL, {})])
 
 
 def add(connection: Connection, block: Block) -> Block:
@@ -127,19 +143,16 @@ def described(block: Block) -> dict[str, object]:
     }
 
 
-def _stored(connection: Connection) -> list[Block]:
-    return [
-        Block(
-            row.subject_pattern,
-            row.oidc_issuer,
-            row.oidc_subject,
-            row.reason,
-            row.created,
-            row.expires,
-            row.id,
-        )
-        for row in connection.execute(select(blocks).order_by(blocks.c.id))
-    ]
+def _read_block(row: Row[Any]) -> Block:
+    return Block(
+        row.subject_pattern,
+        row.oidc_issuer,
+        row.oidc_subject,
+        row.reason,
+        row.created,
+        row.expires,
+        row.id,
+    )
 
 
 class SqlBlocks:
@@ -150,15 +163,14 @@ class SqlBlocks:
         self._database = database
         self._clock = clock
         self._known = BlockList()
-        self._generation_sql = database.quick_sql("SELECT blocks FROM generations")
 
     def check(self, subject: SubjectName, oidc_issuer: str, oidc_subject: str) -> None:
         """Raise IdentityBlocked when one of them is blocked now; StoreUnavailable when it cannot be known."""
         known = self._known
-        row = self._database.quick_row(self._generation_sql, {})
+        row = self._database.quick_row(_GENERATION, {})
         if row is None or row[0] != known.generation:
-            with self._database.reading() as connection:
-                known = self._known = current_list(connection, known)
+            with self._database.quick_reading() as transaction:
+                known = self._known = current_list(transaction, known)
         known.check(subject, oidc_issuer, oidc_subject, self._clock() // 1000)
 
     def add(self, block: Block, actor: Actor, action: str = "block") -> Block:
@@ -177,7 +189,8 @@ class SqlBlocks:
         """Take a block away, with its audit record; returns it, or None when there is none of this number."""
         with self._database.writing() as connection:
             lock_against_sequencing(connection)
-            removed = next((block for block in _stored(connection) if block.number == number), None)
+            row = connection.execute(select(blocks).where(blocks.c.id == number)).first()
+            removed = None if row is None else _read_block(row)
             if removed is not None:
                 connection.execute(delete(blocks).where(blocks.c.id == number))
                 connection.execute(update(generations).values(blocks=generations.c.blocks + 1))
@@ -187,4 +200,4 @@ class SqlBlocks:
     def all(self) -> Sequence[Block]:
         """Every stored block, oldest first, the expired ones too; raises StoreUnavailable."""
         with self._database.reading() as connection:
-            return _stored(connection)
+            return [_read_block(row) for row in connection.execute(select(blocks).order_by(blocks.c.id))]

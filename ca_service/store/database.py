@@ -3,47 +3,32 @@
 import os
 import threading
 import weakref
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, make_url, text
+from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import ArgumentError
 
-from ca_service.errors import ConfigurationError
-from ca_service.store.engines import (
-    WRITING,
-    DatabaseServer,
-    DriverConnection,
-    PostgresServer,
-    SqliteFile,
-)
+from ca_service.errors import ConfigurationError, StoreUnavailable
+from ca_service.store.connections import ProcessConnections, close_quietly
+from ca_service.store.engines import DatabaseServer, PostgresServer, SqliteFile
 from ca_service.store.faults import DRIVER_ERRORS, CommitUnknown, DiskUntrusted, translated, unavailable
+from ca_service.store.quick import DriverRow, Parameters, Statement, Transaction
 
 DEFAULT_LOCK_TIMEOUT = 5.0
 _MIGRATION_LOCK = 0x6361_7365_7276_6963
 
 
-class _OfThisProcess:
-    """What was opened since this process began: an engine, and idle connections for quick reads."""
-
-    def __init__(self, server: DatabaseServer) -> None:
-        self.pid = os.getpid()
-        self.engine: Engine = server.engine()
-        self.writer: Engine = self.engine.execution_options(**{WRITING: True})
-        self.idle: deque[DriverConnection] = deque()
-
-    def close(self) -> None:
-        self.engine.dispose()
-        with suppress(IndexError):
-            while True:
-                self.idle.pop().close()
+def _commit_failed(error: Exception) -> StoreUnavailable:
+    told = unavailable("storing a change", error)
+    return (
+        told if isinstance(told, DiskUntrusted) else CommitUnknown(told.message, retry_after=told.retry_after)
+    )
 
 
 class Database:
@@ -69,8 +54,8 @@ class Database:
                 f"database.url begins with {parsed.drivername}: sqlite or postgresql+psycopg are supported"
             )
         self._opening = threading.Lock()
-        self._opened: _OfThisProcess | None = None
-        self._inherited: list[_OfThisProcess] = []
+        self._opened: ProcessConnections | None = None
+        self._inherited: list[ProcessConnections] = []
         _databases.add(self)
 
     @property
@@ -110,10 +95,7 @@ class Database:
             except DRIVER_ERRORS as error:
                 with suppress(*DRIVER_ERRORS):
                     connection.invalidate()
-                told = unavailable("storing a change", error)
-                if isinstance(told, DiskUntrusted):
-                    raise told from error
-                raise CommitUnknown(told.message, retry_after=told.retry_after) from error
+                raise _commit_failed(error) from error
 
     def build_lock(self, name: str) -> AbstractContextManager[None]:
         """Hold a named lock across processes, which keeps no writer out; StoreUnavailable after a while."""
@@ -124,45 +106,68 @@ class Database:
         with translated("waiting for a lock"), self._server.build_lock(self._here().engine, name):
             yield
 
-    # -- quick reads -------------------------------------------------------------------------------
+    # -- past SQLAlchemy ---------------------------------------------------------------------------
 
-    def quick_sql(self, sql: str) -> str:
-        """Write a statement with `:name` parameters for `quick_row` on this database."""
-        return self._server.named(sql)
-
-    def quick_row(self, sql: str, parameters: Mapping[str, object]) -> tuple[Any, ...] | None:
-        """The first row of one statement, read at once and past SQLAlchemy: for what every answer asks.
+    def quick_row(self, statement: Statement, parameters: Parameters) -> DriverRow | None:
+        """The first row of one query, read at once, outside a transaction.
 
         A connection that the server had closed is replaced once. Raises StoreUnavailable.
         """
-        idle = self._here().idle
+        here = self._here()
+        sql = statement.on_postgresql if here.postgresql else statement.on_sqlite
         try:
-            connection = idle.pop()
+            connection = here.idle.pop()
         except IndexError:
-            return self._on_new_connection(idle, sql, parameters)
-        try:
-            row: tuple[Any, ...] | None = connection.execute(sql, parameters).fetchone()
-        except DRIVER_ERRORS:
-            with suppress(*DRIVER_ERRORS):
-                connection.close()
-            return self._on_new_connection(idle, sql, parameters)
-        idle.append(connection)
+            connection = None
+        else:
+            try:
+                row: DriverRow | None = connection.execute(sql, parameters).fetchone()
+            except DRIVER_ERRORS:
+                close_quietly(connection)
+            else:
+                here.idle.append(connection)
+                return row
+        with translated("reading"):
+            connection = here.open()
+            try:
+                row = connection.execute(sql, parameters).fetchone()
+            except BaseException:
+                close_quietly(connection)
+                raise
+        here.idle.append(connection)
         return row
 
-    def _on_new_connection(
-        self, idle: deque[DriverConnection], sql: str, parameters: Mapping[str, object]
-    ) -> tuple[Any, ...] | None:
+    @contextmanager
+    def quick_reading(self) -> Iterator[Transaction]:
+        """As `reading`, for compiled statements."""
+        here = self._here()
         with translated("reading"):
-            connection = self._server.connect()
+            connection = here.begin("BEGIN")
             try:
-                if self.engine_name == "postgresql":
-                    connection.autocommit = True
-                row: tuple[Any, ...] | None = connection.execute(sql, parameters).fetchone()
+                yield Transaction(connection, postgresql=here.postgresql)
+                connection.execute("COMMIT")
             except BaseException:
-                connection.close()
+                here.roll_back(connection)
                 raise
-        idle.append(connection)
-        return row
+        here.idle.append(connection)
+
+    @contextmanager
+    def quick_writing(self) -> Iterator[Transaction]:
+        """As `writing`, for compiled statements."""
+        here = self._here()
+        with self._server.write_lock(), translated("writing"):
+            connection = here.begin("BEGIN" if here.postgresql else "BEGIN IMMEDIATE")
+            try:
+                yield Transaction(connection, postgresql=here.postgresql)
+            except BaseException:
+                here.roll_back(connection)
+                raise
+            try:
+                connection.execute("COMMIT")
+            except DRIVER_ERRORS as error:
+                close_quietly(connection)
+                raise _commit_failed(error) from error
+        here.idle.append(connection)
 
     # -- schema ------------------------------------------------------------------------------------
 
@@ -220,7 +225,7 @@ class Database:
         if opened is not None and opened.pid == os.getpid():
             opened.close()
 
-    def _here(self) -> _OfThisProcess:
+    def _here(self) -> ProcessConnections:
         opened = self._opened
         if opened is not None and opened.pid == os.getpid():
             return opened
@@ -230,7 +235,7 @@ class Database:
                 if opened is not None:
                     # Connections of the parent: closing them here would disturb the parent's sessions.
                     self._inherited.append(opened)
-                opened = self._opened = _OfThisProcess(self._server)
+                opened = self._opened = ProcessConnections(self._server)
         return opened
 
 

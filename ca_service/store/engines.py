@@ -16,14 +16,12 @@ from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 
 from ca_service.errors import ConfigurationError, StoreUnavailable
-
-DriverConnection = Any
-"""A connection of sqlite3 or psycopg; both have execute(sql, parameters) and close()."""
+from ca_service.store.quick import DriverConnection
 
 WRITING = "ca_service_writing"
 """The execution option of connections whose transactions write."""
 
-POOL_SIZE = 20
+POOL_SIZE = 8
 
 
 class DatabaseServer(Protocol):
@@ -49,10 +47,6 @@ class DatabaseServer(Protocol):
 
     def build_lock(self, engine: Engine, name: str) -> AbstractContextManager[None]:
         """Hold the lock of this name, which does not keep writers out; StoreUnavailable after a while."""
-        ...
-
-    def named(self, sql: str) -> str:
-        """Write `:name` parameters as the driver wants them."""
         ...
 
 
@@ -111,48 +105,48 @@ class SqliteFile:
         """One lock for all names: builds are short."""
         return self._flock(".build-lock")
 
-    def named(self, sql: str) -> str:
-        """SQLite takes `:name` as it is."""
-        return sql
-
     @contextmanager
     def _flock(self, suffix: str) -> Iterator[None]:
-        path = f"{self.path}{suffix}"
+        deadline = time.monotonic() + self._lock_timeout
+        # Who has just released the lock could take it again before anybody who sleeps between two tries
+        # wakes up. The turnstile prevents that: one waiter stands in it until the lock is its own.
+        turnstile = self._locked(f"{suffix}.turnstile", deadline)
         try:
-            # A descriptor of its own each time, so that threads of one process keep each other out too.
-            lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            lock = self._locked(suffix, deadline)
+        finally:
+            os.close(turnstile)
+        try:
+            yield
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            os.close(lock)
+
+    def _locked(self, suffix: str, deadline: float) -> int:
+        """A descriptor that holds the lock: a new one each time, which keeps threads apart too."""
+        try:
+            lock = os.open(f"{self.path}{suffix}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreUnavailable(
                 f"the lock file beside the database cannot be opened: {error.strerror}; "
                 "the service must be able to write to the database's folder"
             ) from error
-        try:
-            self._wait_for(lock)
-            try:
-                yield
-            finally:
-                fcntl.flock(lock, fcntl.LOCK_UN)
-        finally:
-            os.close(lock)
-
-    def _wait_for(self, lock: int) -> None:
-        deadline = time.monotonic() + self._lock_timeout
-        pause = 0.0001
+        pause = 0.0002
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 # A blocking flock has no time limit, and a stopped holder must not stop everybody.
                 if time.monotonic() > deadline:
+                    os.close(lock)
                     raise StoreUnavailable(
                         f"another process has held the database's lock for {self._lock_timeout:g} s; "
                         "look for one that is stopped or stuck",
                         retry_after=2,
                     ) from None
                 time.sleep(pause)
-                pause = min(pause * 1.2, 0.002)
+                pause = min(pause * 1.3, 0.002)
             else:
-                return
+                return lock
 
 
 def _begin_on_sqlite(connection: Connection) -> None:
@@ -221,16 +215,3 @@ class PostgresServer:
             finally:
                 # Closing the session frees the lock whatever happened to it.
                 connection.invalidate()
-
-    def named(self, sql: str) -> str:
-        """psycopg writes `%(name)s`."""
-        return _in_psycopg_form(sql)
-
-
-def _in_psycopg_form(sql: str) -> str:
-    parts = sql.split(":")
-    written = [parts[0]]
-    for part in parts[1:]:
-        length = next((i for i, sign in enumerate(part) if not (sign.isalnum() or sign == "_")), len(part))
-        written.append(f"%({part[:length]})s{part[length:]}")
-    return "".join(written)

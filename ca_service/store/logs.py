@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from hashlib import sha256
 
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import BindParameter, bindparam, func, insert, select
 
 from ca_service.authority.log import LogIdentity
 from ca_service.authority.ports import LogEntry, TreeHead
@@ -18,10 +18,60 @@ from ca_service.merkle.tree import (
 )
 from ca_service.store.database import Database
 from ca_service.store.faults import RowRefused
+from ca_service.store.quick import DriverRow, Statement, Transaction
 from ca_service.store.schema import chain_certificates, leaves, logs, tiles, tree_heads
 from ca_service.vocabulary import LeafIndex, LogId, TimestampMs
 
 _FINGERPRINT_SIZE = sha256().digest_size
+
+_OF_LOG: BindParameter[int] = bindparam("log_number")
+_LOG = Statement(select(logs.c.id, logs.c.log_id).where(logs.c.shard == bindparam("shard")))
+_HEAD = Statement(
+    select(
+        tree_heads.c.tree_size, tree_heads.c.timestamp, tree_heads.c.root_hash, tree_heads.c.signature
+    ).where(tree_heads.c.log == _OF_LOG)
+)
+_FULL_TILE = Statement(
+    select(tiles.c.hashes).where(
+        tiles.c.log == _OF_LOG,
+        tiles.c.level == bindparam("at_level"),
+        tiles.c.tile_index == bindparam("at_index"),
+    )
+)
+_LEAF_HASHES = Statement(
+    select(leaves.c.leaf_hash)
+    .where(
+        leaves.c.log == _OF_LOG,
+        leaves.c.leaf_index >= bindparam("first"),
+        leaves.c.leaf_index < bindparam("end"),
+    )
+    .order_by(leaves.c.leaf_index)
+)
+_TILE_ROOTS = Statement(
+    select(tiles.c.root_hash)
+    .where(
+        tiles.c.log == _OF_LOG,
+        tiles.c.level == bindparam("at_level"),
+        tiles.c.tile_index >= bindparam("first"),
+        tiles.c.tile_index < bindparam("end"),
+    )
+    .order_by(tiles.c.tile_index)
+)
+_ENTRIES = Statement(
+    select(leaves.c.leaf_index, leaves.c.leaf, leaves.c.precertificate, leaves.c.chain)
+    .where(
+        leaves.c.log == _OF_LOG,
+        leaves.c.leaf_index >= bindparam("first"),
+        leaves.c.leaf_index < bindparam("end"),
+    )
+    .order_by(leaves.c.leaf_index)
+)
+INDEX_OF_LEAF = Statement(
+    select(leaves.c.leaf_index).where(leaves.c.log == _OF_LOG, leaves.c.leaf_hash == bindparam("hashed_leaf"))
+)
+_CHAIN_CERTIFICATE = Statement(
+    select(chain_certificates.c.der).where(chain_certificates.c.fingerprint == bindparam("print"))
+)
 
 
 def create_log(database: Database, log: LogIdentity, head: TreeHead) -> None:
@@ -57,31 +107,27 @@ def create_log(database: Database, log: LogIdentity, head: TreeHead) -> None:
         ) from None
 
 
-def find_log(connection: Connection, shard: str) -> Row[int, bytes]:
+def find_log(transaction: Transaction, shard: str) -> tuple[int, LogId]:
     """The number and the log id of a shard; raises ConfigurationError when there is no such log."""
-    row = connection.execute(select(logs.c.id, logs.c.log_id).where(logs.c.shard == shard)).first()
+    row = transaction.row(_LOG, {"shard": shard})
     if row is None:
         raise ConfigurationError(
             f"the database has no log of shard {shard}; was it made with this directory?"
         )
-    return row
+    return row[0], LogId(row[1])
 
 
-def tile_hashes(connection: Connection, log: int, level: int, index: int) -> Sequence[bytes]:
+def tile_hashes(transaction: Transaction, log: int, level: int, index: int) -> list[bytes]:
     """The hashes a tile has so far: one row of a full tile, or one short column of what is below it."""
-    full = connection.execute(
-        select(tiles.c.hashes).where(tiles.c.log == log, tiles.c.level == level, tiles.c.tile_index == index)
-    ).scalar()
+    place: dict[str, object] = {"log_number": log, "at_level": level, "at_index": index}
+    full = transaction.row(_FULL_TILE, place)
     if full is not None:
-        return split_hashes(full)
+        return split_hashes(full[0])
     first = index * TILE_WIDTH
+    edge: dict[str, object] = {"log_number": log, "first": first, "end": first + TILE_WIDTH}
     if level == 0:
-        place, hashed, rows = leaves.c.leaf_index, leaves.c.leaf_hash, leaves.c.log == log
-    else:
-        place, hashed = tiles.c.tile_index, tiles.c.root_hash
-        rows = (tiles.c.log == log) & (tiles.c.level == level - 1)
-    query = select(hashed).where(rows, place >= first, place < first + TILE_WIDTH).order_by(place)
-    return connection.execute(query).scalars().all()
+        return [row[0] for row in transaction.rows(_LEAF_HASHES, edge)]
+    return [row[0] for row in transaction.rows(_TILE_ROOTS, {**edge, "at_level": level - 1})]
 
 
 class SqlLogReader:
@@ -96,98 +142,89 @@ class SqlLogReader:
 
     def head(self) -> TreeHead:
         """The newest durable tree head; raises StoreUnavailable."""
-        with self._database.reading() as connection:
-            log, log_id = self._log(connection)
-            row = connection.execute(select(tree_heads).where(tree_heads.c.log == log)).one()
-        return TreeHead(log_id, row.tree_size, TimestampMs(row.timestamp), row.root_hash, row.signature)
+        with self._database.quick_reading() as transaction:
+            log, log_id = self._log(transaction)
+            size, timestamp, root_hash, signature = self._head(transaction, log)
+        return TreeHead(log_id, size, TimestampMs(timestamp), root_hash, signature)
 
     def entries(self, start: int, end: int) -> Sequence[LogEntry]:
         """Entries start..end, end excluded; raises StoreUnavailable."""
-        query = (
-            select(leaves.c.leaf_index, leaves.c.leaf, leaves.c.precertificate, leaves.c.chain)
-            .where(leaves.c.leaf_index >= start, leaves.c.leaf_index < end)
-            .order_by(leaves.c.leaf_index)
-        )
-        with self._database.reading() as connection:
-            rows = connection.execute(query.where(leaves.c.log == self._log(connection)[0])).all()
+        with self._database.quick_reading() as transaction:
+            place = {"log_number": self._log(transaction)[0], "first": start, "end": end}
             return [
                 LogEntry(
-                    LeafIndex(row.leaf_index),
-                    row.leaf,
-                    row.precertificate,
-                    tuple(self._certificate(connection, print_) for print_ in _fingerprints(row.chain)),
+                    LeafIndex(index),
+                    leaf,
+                    precertificate,
+                    tuple(self._certificate(transaction, print_) for print_ in _fingerprints(chain)),
                 )
-                for row in rows
+                for index, leaf, precertificate, chain in transaction.rows(_ENTRIES, place)
             ]
 
     def index_of(self, leaf_hash: bytes) -> LeafIndex | None:
         """Where the leaf with this Merkle leaf hash is, or None; raises StoreUnavailable."""
-        with self._database.reading() as connection:
-            index = connection.execute(
-                select(leaves.c.leaf_index).where(
-                    leaves.c.log == self._log(connection)[0], leaves.c.leaf_hash == leaf_hash
-                )
-            ).scalar()
-        return None if index is None else LeafIndex(index)
+        with self._database.quick_reading() as transaction:
+            place = {"log_number": self._log(transaction)[0], "hashed_leaf": leaf_hash}
+            row = transaction.row(INDEX_OF_LEAF, place)
+        return None if row is None else LeafIndex(row[0])
 
     def inclusion_proof(self, index: int, tree_size: int) -> list[bytes]:
         """The audit path of RFC 6962 §2.1.1; raises StoreUnavailable."""
-        with self._database.reading() as connection:
-            return inclusion_proof(self._subtree(connection), index, tree_size)
+        with self._database.quick_reading() as transaction:
+            return inclusion_proof(self._subtree(transaction), index, tree_size)
 
     def consistency_proof(self, first: int, second: int) -> list[bytes]:
         """The proof of RFC 6962 §2.1.2; raises StoreUnavailable."""
-        with self._database.reading() as connection:
-            return consistency_proof(self._subtree(connection), first, second)
+        with self._database.quick_reading() as transaction:
+            return consistency_proof(self._subtree(transaction), first, second)
 
     def root_at(self, tree_size: int) -> bytes:
         """The root hash the log had at a size up to its present one; raises StoreUnavailable."""
-        with self._database.reading() as connection:
-            return range_root(self._subtree(connection), 0, tree_size)
+        with self._database.quick_reading() as transaction:
+            return range_root(self._subtree(transaction), 0, tree_size)
 
     def tile(self, tile: Tile) -> bytes | None:
         """A hash tile's content; None when the signed tree has not all its entries. StoreUnavailable."""
         if tile.level is None:
             raise ValueError("a data tile is made from entries")
-        with self._database.reading() as connection:
-            log = self._log(connection)[0]
-            size = connection.execute(
-                select(tree_heads.c.tree_size).where(tree_heads.c.log == log)
-            ).scalar_one()
-            if not tile.exists_at(size):
+        with self._database.quick_reading() as transaction:
+            log = self._log(transaction)[0]
+            if not tile.exists_at(self._head(transaction, log)[0]):
                 return None
-            return b"".join(tile_hashes(connection, log, tile.level, tile.index)[: tile.width])
+            return b"".join(tile_hashes(transaction, log, tile.level, tile.index)[: tile.width])
 
     def chain_certificate(self, fingerprint: bytes) -> bytes | None:
         """The DER of a certificate that stands in some entry's chain, by its SHA-256; StoreUnavailable."""
-        with self._database.reading() as connection:
-            der: bytes | None = connection.execute(
-                select(chain_certificates.c.der).where(chain_certificates.c.fingerprint == fingerprint)
-            ).scalar()
-        return der
+        row = self._database.quick_row(_CHAIN_CERTIFICATE, {"print": fingerprint})
+        return None if row is None else bytes(row[0])
 
-    def _log(self, connection: Connection) -> tuple[int, LogId]:
+    def _log(self, transaction: Transaction) -> tuple[int, LogId]:
         if self._found is None:
-            row = find_log(connection, self._shard)
-            self._found = (row.id, LogId(row.log_id))
+            self._found = find_log(transaction, self._shard)
         return self._found
 
-    def _subtree(self, connection: Connection) -> Subtree:
-        log = self._log(connection)[0]
-        return subtree_from_tiles(lambda level, index: tile_hashes(connection, log, level, index))
+    def _head(self, transaction: Transaction, log: int) -> DriverRow:
+        row = transaction.row(_HEAD, {"log_number": log})
+        if row is None:
+            raise StoreUnavailable(
+                f"the log of shard {self._shard} has no tree head: the database is damaged"
+            )
+        return row
 
-    def _certificate(self, connection: Connection, fingerprint: bytes) -> bytes:
+    def _subtree(self, transaction: Transaction) -> Subtree:
+        log = self._log(transaction)[0]
+        return subtree_from_tiles(lambda level, index: tile_hashes(transaction, log, level, index))
+
+    def _certificate(self, transaction: Transaction, fingerprint: bytes) -> bytes:
         known = self._chain_certificates.get(fingerprint)
         if known is None:
-            known = connection.execute(
-                select(chain_certificates.c.der).where(chain_certificates.c.fingerprint == fingerprint)
-            ).scalar()
-            if known is None:
+            row = transaction.row(_CHAIN_CERTIFICATE, {"print": fingerprint})
+            if row is None:
                 raise StoreUnavailable(
                     f"the log names the chain certificate {fingerprint.hex()}, which is not stored; "
                     "the database is damaged: run `ca-service fsck`"
                 )
-            self._chain_certificates[fingerprint] = known
+            known = self._chain_certificates[fingerprint] = row[0]
         return known
 
 

@@ -4,25 +4,42 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, exists, insert, select, update
 
 from ca_service.authority.ports import Actor, CertificateStatus, Clock, Revocation
 from ca_service.errors import StoreUnavailable
 from ca_service.store import audit, blocks
 from ca_service.store.blocks import Block
 from ca_service.store.database import Database
-from ca_service.store.schema import crl_shards, generations, revocations
+from ca_service.store.quick import Statement
+from ca_service.store.schema import crl_shards, generations, issued, revocations
 from ca_service.vocabulary import KeyId, RevocationReason, Serial, format_serial
 
 _AT_ONCE = 400
 """Revocations in one statement, and in one audit record."""
 
-_STATUS = """
-SELECT EXISTS (SELECT 1 FROM issued WHERE serial = :serial AND authority_key = :authority_key),
-  r.crl_shard, r.revocation_date, r.revoked_at, r.reason, r.comment
-FROM (SELECT 1 AS one) AS always
-LEFT JOIN revocations AS r ON r.authority_key = :authority_key AND r.serial = :serial
-"""
+_GENERATION = Statement(select(generations.c.revocations))
+# One statement is one look: never a revocation from before and an issued row from after a change.
+_STATUS = Statement(
+    select(
+        exists()
+        .where(issued.c.serial == bindparam("serial"), issued.c.authority_key == bindparam("authority_key"))
+        .label("known"),
+        revocations.c.crl_shard,
+        revocations.c.revocation_date,
+        revocations.c.revoked_at,
+        revocations.c.reason,
+        revocations.c.comment,
+    ).select_from(
+        generations.outerjoin(
+            revocations,
+            and_(
+                revocations.c.authority_key == bindparam("authority_key"),
+                revocations.c.serial == bindparam("serial"),
+            ),
+        )
+    )
+)
 
 _REASONS = {reason.number: reason for reason in RevocationReason}
 
@@ -34,12 +51,10 @@ class SqlRevocations:
         """Take the database and the time that audit records carry."""
         self._database = database
         self._clock = clock
-        self._generation_sql = database.quick_sql("SELECT revocations FROM generations")
-        self._status_sql = database.quick_sql(_STATUS)
 
     def generation(self) -> int:
         """The number of revocation changes so far, read afresh; raises StoreUnavailable."""
-        row = self._database.quick_row(self._generation_sql, {})
+        row = self._database.quick_row(_GENERATION, {})
         if row is None:
             raise StoreUnavailable("the database has no generation row; it was not made by this program")
         return int(row[0])
@@ -47,7 +62,7 @@ class SqlRevocations:
     def status(self, authority_key: KeyId, serial: Serial) -> CertificateStatus:
         """Whether this key issued the serial, and its revocation; raises StoreUnavailable."""
         row = self._database.quick_row(
-            self._status_sql, {"serial": format_serial(serial), "authority_key": authority_key}
+            _STATUS, {"serial": format_serial(serial), "authority_key": authority_key}
         )
         if row is None:
             raise StoreUnavailable("the database gave no answer about a certificate")

@@ -1,0 +1,74 @@
+"""What one process has open towards the database; never used by another one."""
+
+import os
+from collections import deque
+from contextlib import suppress
+
+from sqlalchemy import Engine
+
+from ca_service.store.engines import WRITING, DatabaseServer
+from ca_service.store.faults import DRIVER_ERRORS
+from ca_service.store.quick import DriverConnection
+
+
+class ProcessConnections:
+    """An engine, and idle connections for compiled statements; for the process that made this object."""
+
+    def __init__(self, server: DatabaseServer) -> None:
+        """Open nothing yet."""
+        self.pid = os.getpid()
+        self.postgresql = server.name == "postgresql"
+        self.engine: Engine = server.engine()
+        self.writer: Engine = self.engine.execution_options(**{WRITING: True})
+        self.idle: deque[DriverConnection] = deque()
+        self._server = server
+
+    def open(self) -> DriverConnection:
+        """A new connection that commits by itself unless BEGIN is said."""
+        connection = self._server.connect()
+        if self.postgresql:
+            connection.autocommit = True  # transactions are begun and ended by statements
+        return connection
+
+    def begin(self, statement: str) -> DriverConnection:
+        """A connection in a transaction; one that the server had closed is replaced once."""
+        try:
+            connection = self.idle.pop()
+        except IndexError:
+            pass
+        else:
+            try:
+                connection.execute(statement)
+            except DRIVER_ERRORS:
+                close_quietly(connection)
+            else:
+                return connection
+        connection = self.open()
+        try:
+            connection.execute(statement)
+        except BaseException:
+            close_quietly(connection)
+            raise
+        return connection
+
+    def roll_back(self, connection: DriverConnection) -> None:
+        """End a transaction without effect and keep the connection if it still works."""
+        try:
+            connection.execute("ROLLBACK")
+        except DRIVER_ERRORS:
+            close_quietly(connection)
+        else:
+            self.idle.append(connection)
+
+    def close(self) -> None:
+        """Close what is idle."""
+        self.engine.dispose()
+        with suppress(IndexError):
+            while True:
+                close_quietly(self.idle.pop())
+
+
+def close_quietly(connection: DriverConnection) -> None:
+    """Close a connection whatever state it is in."""
+    with suppress(*DRIVER_ERRORS):  # what is closed after an error may be broken already
+        connection.close()
