@@ -13,7 +13,7 @@ from ca_service.web.openapi.parts import (
     reply,
 )
 
-_BINARY: JSON = {"type": "string", "contentMediaType": "application/octet-stream"}
+_BINARY: JSON = {"type": "string", "format": "binary"}
 _KEY_ID = path_parameter(
     "key_id",
     "The subject key identifier of one of the authority's keys.",
@@ -53,7 +53,7 @@ PATHS: JSON = {
             ["status"],
             "Ask whether certificates hold (RFC 6960)",
             {"200": _OCSP_REPLY, **problems(413)},
-            requestBody={"required": True, "content": {"application/ocsp-request": {"schema": _BINARY}}},
+            requestBody={"content": {"application/ocsp-request": {"schema": _BINARY}}},
         )
     },
     "/ocsp/{encoded}": {

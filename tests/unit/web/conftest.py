@@ -210,14 +210,13 @@ ISSUERS = IssuerDirectory(
 )
 
 
-@pytest.fixture
-def world() -> World:
-    fake_trust = FakeTrust(AUTHORITY)
+def make_world(authority: Authority) -> World:
+    """A service with a log of 300 entries, no revocation and nothing wrong."""
+    fake_trust = FakeTrust(authority)
+    leaf = "-----BEGIN CERTIFICATE-----\nleaf\n-----END CERTIFICATE-----\n"
     return World(
-        authority=AUTHORITY,
-        issuance=FakeIssuance(
-            ("-----BEGIN CERTIFICATE-----\nleaf\n-----END CERTIFICATE-----\n", *fake_trust.chains()[0])
-        ),
+        authority=authority,
+        issuance=FakeIssuance((leaf, *fake_trust.chains()[0])),
         reader=MemoryLog(300),
         responder=FakeResponder(),
         crls=FakeCrls(),
@@ -225,6 +224,11 @@ def world() -> World:
         issuers=ISSUERS,
         checks={"database": None, "log": None},
     )
+
+
+@pytest.fixture
+def world() -> World:
+    return make_world(AUTHORITY)
 
 
 @pytest.fixture

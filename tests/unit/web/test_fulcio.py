@@ -169,6 +169,14 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
         b'{"certificateSigningRequest":"AA==AAAA"}',
         "certificateSigningRequest must be base64",
     ),
+    "nothing but padding": (
+        b'{"certificateSigningRequest":"=="}',
+        "certificateSigningRequest must be base64",
+    ),
+    "too much padding": (
+        b'{"certificateSigningRequest":"AAA=="}',
+        "certificateSigningRequest must be base64",
+    ),
     "base64 of other digits": (
         '{"certificateSigningRequest":"\u0661\u0661\u0661\u0661"}'.encode(),
         "certificateSigningRequest must be base64",

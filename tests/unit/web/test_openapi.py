@@ -90,6 +90,13 @@ def test_answers_have_the_described_shape(
     shape.validate(reply.get_json())
 
 
+def test_an_issued_chain_has_the_described_shape(client: FlaskClient) -> None:
+    body = {"credentials": {"oidcIdentityToken": "a.b.c"}, "certificateSigningRequest": "AAAA"}
+    _, shape = described("/api/v2/signingCert", "post", 200)
+    assert shape is not None
+    shape.validate(client.post("/api/v2/signingCert", json=body).get_json())
+
+
 def test_the_served_document_is_the_one_that_is_built(client: FlaskClient) -> None:
     assert client.get("/openapi.json").get_json() == json.loads(json.dumps(document()))
 
