@@ -79,7 +79,8 @@ class _Reader:
 
     def _document(self, text: str) -> Mapping[str, object]:
         try:
-            if text.lstrip("\ufeff \t\r\n").startswith("{"):
+            text = text.removeprefix("\ufeff")
+            if text.lstrip().startswith("{"):
                 document = json.loads(text, object_pairs_hook=_unique)
             else:
                 document = yaml.load(text, Loader=_Loader)  # noqa: S506 -- the loader below makes only strings, lists and mappings

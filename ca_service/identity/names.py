@@ -71,7 +71,7 @@ def uri_name(text: str) -> str:
 def origin_of(url: str) -> tuple[str, str]:
     """Return a URL's scheme and host in lower case; raises ValueError: no host, or user information."""
     parts = urlsplit(url)
-    if "\\" in url or _CONTROL.search(url) or " " in url:
+    if "\\" in url or _CONTROL.search(url) or " " in parts.netloc:
         raise ValueError("it has characters no URL has")
     if not parts.hostname:
         raise ValueError("it has no host")

@@ -40,7 +40,8 @@ class Template:
                 raise ValueError(f"it is neither a claim's name nor a template: {source[:80]!r}")
             return cls(source, frozenset({source}), (_claim(source),))
         parser = _Parser(source)
-        return cls(source, frozenset(parser.names), parser.parse())
+        parts = parser.parse()
+        return cls(source, frozenset(parser.names), parts)
 
     def render(self, values: Values) -> str:
         """Fill in the values; raises TokenClaimMissing or TokenClaimInvalid, naming the claim."""

@@ -18,7 +18,7 @@ from ca_service.oidc.key_set import KeySet
 FRESH_MS = 3_600_000
 """Age after which keys are fetched again, in the background."""
 COOL_DOWN_MS = 30_000
-"""Time between two fetches of one issuer because of an unknown `kid`, or after a failed refresh."""
+"""Time between two fetches of one issuer because of unknown `kid`s, and between failed refreshes."""
 FAILED_MS = 10_000
 """How long an issuer that could not be reached is not asked again."""
 MAX_ISSUERS = 256
@@ -34,9 +34,11 @@ _log = logging.getLogger(__name__)
 class _Entry:
     """What is known of one issuer; times in milliseconds. Fields are replaced whole: readers need no lock."""
 
+    wildcard: bool
     keys: KeySet | None = None
     loaded_at: int = 0
     tried_at: int = 0
+    searched_at: int = 0
     used_at: int = 0
     failure: IssuerUnavailable | None = None
     fetching: threading.Event | None = None
@@ -87,7 +89,8 @@ class KeyCache:
             return self._first_keys(issuer, issuer_url, now)
         if entry.keys is not than and entry.keys is not None:
             return entry.keys
-        if entry.fetching is not None or not 0 <= now - entry.tried_at < COOL_DOWN_MS:
+        if entry.fetching is not None or not 0 <= now - entry.searched_at < COOL_DOWN_MS:
+            entry.searched_at = now
             self._fetch_or_wait(entry, issuer, issuer_url, now)
         if entry.keys is than and entry.failure is not None:
             raise entry.failure
@@ -107,10 +110,15 @@ class KeyCache:
         """Make room for one more issuer; the caller holds the lock."""
         if issuer.wildcard:
             self._spend(issuer, issuer_url, now)
-        if len(self._entries) >= MAX_ISSUERS:
-            idle = [url for url, known in self._entries.items() if known.fetching is None]
-            del self._entries[min(idle or self._entries, key=lambda url: self._entries[url].used_at)]
-        entry = self._entries[issuer_url] = _Entry(used_at=now)
+            found = [
+                (known.keys is not None, known.used_at, url)
+                for url, known in self._entries.items()
+                if known.wildcard
+            ]
+            if len(found) >= MAX_ISSUERS:
+                # Those that never answered go before those that did.
+                del self._entries[min(found)[2]]
+        entry = self._entries[issuer_url] = _Entry(issuer.wildcard, used_at=now)
         return entry
 
     def _spend(self, issuer: Issuer, issuer_url: str, now: int) -> None:

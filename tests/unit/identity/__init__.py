@@ -1,0 +1,1 @@
+"""Issuer file, claims to principal, templates and proof of possession."""
