@@ -23,14 +23,15 @@ def revoke() -> None:
 
 
 @revoke.command()
-@click.argument("subject", type=SubjectArgument())
+@click.argument("subject", type=SubjectArgument(), metavar="SERIAL|CERT.pem")
 @config_option()
 @click.option(
     "--reason",
     type=click.Choice([reason.label for reason in RevocationReason], case_sensitive=False),
     default=RevocationReason.UNSPECIFIED.label,
+    metavar="REASON",
     show_default=True,
-    help="Why; published in CRL and OCSP.",
+    help="Why; published in CRL and OCSP. One of " + ", ".join(each.label for each in RevocationReason) + ".",
 )
 @click.option(
     "--revocation-date",
@@ -51,6 +52,8 @@ def certificate(
 
     From the next question on, every worker answers revoked, and the certificate's CRL shows it. It cannot be
     undone; a second revocation can only make it stricter: an earlier date, or a reason where none was given.
+
+    The certificate is named by its serial or by a file: PEM, DER or a Sigstore bundle; - is standard input.
 
     \b
       ca-service revoke certificate leaf.pem --config ca.toml --reason keyCompromise --comment "ticket 4711"

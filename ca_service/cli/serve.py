@@ -59,9 +59,6 @@ def run_server(settings: Settings, build: Callable[[], "Service"]) -> None:
     earlier. Raises ConfigurationError when the service cannot run as it is set, before anything listens.
     """
     refuse_open_http(settings)
-    for name, bind in (("[server] bind", settings.server.bind), ("[metrics] bind", settings.metrics.bind)):
-        if bind:
-            refuse_taken_address(name, bind)
     master = os.getpid()
     with ExitStack() as stack:
         if settings.metrics.bind:
@@ -72,6 +69,9 @@ def run_server(settings: Settings, build: Callable[[], "Service"]) -> None:
 
         configure_logs(settings.logging.level)
         service = build()
+        refuse_taken_address("[server] bind", settings.server.bind)
+        if settings.metrics.bind:
+            refuse_taken_address("[metrics] bind", settings.metrics.bind)
         application: WSGIApplication = create_app(service)
         if settings.server.behind_proxy:
             from werkzeug.middleware.proxy_fix import ProxyFix

@@ -24,7 +24,7 @@ _CHAIN_FILE = "fulcio.pem"
 
 
 @click.command()
-@click.argument("subject", type=SubjectArgument())
+@click.argument("subject", type=SubjectArgument(), metavar="SERIAL|CERT.pem")
 @config_option(required=False)
 @click.option(
     "--trust",
@@ -54,7 +54,8 @@ def status(
     authority signed, for this certificate, and that are not out of date. A bare SERIAL is asked by OCSP at
     the settings' status address.
 
-    The authority is taken from one of --config, --trust and --issuer-chain. A Sigstore bundle is read too.
+    The file is PEM (its first certificate), DER or a Sigstore bundle; - is standard input. The authority to
+    believe is taken from one of --config, --trust and --issuer-chain.
 
     Exit codes: 0 good, 1 revoked or unknown, 3 nobody gave a trustworthy answer.
     """

@@ -49,6 +49,7 @@ def configure_logs(level: str, stream: TextIO | None = None) -> None:
                 structlog.processors.format_exc_info,
                 structlog.processors.EventRenamer("message"),
                 blank_secrets,
+                _in_order,
                 structlog.processors.JSONRenderer(sort_keys=False, ensure_ascii=False),
             ],
         )
@@ -66,6 +67,12 @@ def configure_logs(level: str, stream: TextIO | None = None) -> None:
 def blank_secrets(_logger: object, _method: str, record: Record) -> Record:
     """Blank tokens, e-mail addresses, private keys and passwords in URLs in every text of a record."""
     return {key: _blank(value) for key, value in record.items()}
+
+
+def _in_order(_logger: object, _method: str, record: Record) -> Record:
+    """Put what a person looks for first at the start of the line."""
+    first = {key: record[key] for key in ("time", "level", "message") if key in record}
+    return first | {key: value for key, value in record.items() if key not in first}
 
 
 def begin_request(request_id: str) -> None:
