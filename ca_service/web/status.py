@@ -7,9 +7,11 @@ import hashlib
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Protocol
 
 from flask import Blueprint, Response, request
+from werkzeug.exceptions import PreconditionFailed
 from werkzeug.http import http_date
 
 from ca_service.authority.publication import PublishedCrl
@@ -82,13 +84,9 @@ def blueprint(responder: Responder, publication: Crls, trust: Certificates) -> B
         reply = bytes_reply(published.der, CRL, cache=_CRL_CACHED)
         reply.set_etag(hashlib.sha256(published.der).hexdigest())
         reply.headers["Last-Modified"] = _http_date(published.this_update)
-        reply.make_conditional(
-            request,
-            # A Range that cannot be read, or asks for several parts, may be ignored (RFC 9110 §14.2).
-            accept_ranges="bytes" if request.range is None or len(request.range.ranges) == 1 else False,
-            complete_length=len(published.der) if request.range is not None else None,
-        )
-        return reply
+        # A Range that cannot be read, or asks for several parts, may be ignored (RFC 9110 §14.2).
+        in_parts = request.range is None or len(request.range.ranges) == 1
+        return _conditional(reply, parts_of=len(published.der) if in_parts else None)
 
     @calls.get("/crl/index.json")
     def get_crl_index() -> Response:
@@ -139,7 +137,15 @@ def _ocsp_reply(answer: OcspAnswer) -> Response:
         ),
     )
     if "HTTP_IF_NONE_MATCH" in request.environ or "HTTP_IF_MODIFIED_SINCE" in request.environ:
-        reply.make_conditional(request)
+        return _conditional(reply)
+    return reply
+
+
+def _conditional(reply: Response, *, parts_of: int | None = None) -> Response:
+    """Answer 304, or a part of `parts_of` octets, when the caller's conditions say so (RFC 9110 §13, §14)."""
+    reply.make_conditional(request, accept_ranges=parts_of is not None, complete_length=parts_of)
+    if reply.status_code == HTTPStatus.PRECONDITION_FAILED:
+        raise PreconditionFailed
     return reply
 
 

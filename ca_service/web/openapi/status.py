@@ -71,7 +71,7 @@ PATHS: JSON = {
             "ocspByGet",
             ["status"],
             "Ask whether certificates hold, so that the answer can be cached (RFC 5019)",
-            {"200": _OCSP_REPLY, "304": NOT_MODIFIED, **problems(404)},
+            {"200": _OCSP_REPLY, "304": NOT_MODIFIED, **problems(404, 412)},
         ),
     },
     "/crl/{key_id}/{shard}.crl": {
@@ -84,7 +84,7 @@ PATHS: JSON = {
                 "200": reply("The CRL in DER.", "application/pkix-crl", _BINARY, headers=CACHING_HEADERS),
                 "206": reply("A part of the CRL.", "application/pkix-crl", _BINARY, headers=CACHING_HEADERS),
                 "304": NOT_MODIFIED,
-                **problems(404, 416),
+                **problems(404, 412, 416),
             },
         ),
     },

@@ -198,6 +198,11 @@ def test_a_part_of_an_older_crl_is_answered_with_the_whole_new_one(
     assert (reply.status_code, reply.data) == (200, crl.der)
 
 
+def test_a_condition_on_another_version_fails(client: FlaskClient, crl: PublishedCrl) -> None:
+    reply = client.get(path_of(crl), headers={"If-Match": '"old"'})
+    assert (reply.status_code, reply.get_json()["code"]) == (412, 3)
+
+
 def test_a_range_beyond_the_end_says_where_the_end_is(client: FlaskClient, crl: PublishedCrl) -> None:
     reply = client.get(path_of(crl), headers={"Range": "bytes=2000-"})
     assert reply.status_code == 416
