@@ -53,7 +53,13 @@ PATHS: JSON = {
             ["status"],
             "Ask whether certificates hold (RFC 6960)",
             {"200": _OCSP_REPLY, **problems(413)},
-            requestBody={"content": {"application/ocsp-request": {"schema": _BINARY}}},
+            requestBody={
+                "description": "The DER of an OCSPRequest; the media type is not looked at.",
+                "content": {
+                    "application/ocsp-request": {"schema": _BINARY},
+                    "application/octet-stream": {"schema": _BINARY},
+                },
+            },
         )
     },
     "/ocsp/{encoded}": {
