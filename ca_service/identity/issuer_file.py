@@ -4,8 +4,8 @@ Unknown members are ignored, as Fulcio ignores them, but each leaves a remark fo
 """
 
 import json
-from collections.abc import Hashable, Mapping
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 import yaml
 
@@ -61,7 +61,6 @@ class _Reader:
             name: self._provider(name, body)
             for name, body in self._mapping(top.get("ci-issuer-metadata"), "ci-issuer-metadata").items()
         }
-        providers = {**OLDER_PROVIDERS, **providers}
         exact = self._mapping(top.get("oidc-issuers"), "oidc-issuers")
         meta = self._mapping(top.get("meta-issuers"), "meta-issuers")
         issuers = [self._issuer(url, body, providers, wildcard=False) for url, body in exact.items()]
@@ -133,9 +132,9 @@ class _Reader:
     ) -> CiProvider | None:
         if issuer_type is not IssuerType.CI_PROVIDER:
             # The older types are named after the provider whose templates they use.
-            return providers.get(issuer_type.value) if issuer_type.value in OLDER_PROVIDERS else None
+            return providers.get(issuer_type.value, OLDER_PROVIDERS.get(issuer_type.value))
         if named not in providers:
-            known = ", ".join(sorted(providers))
+            known = ", ".join(sorted(providers)) or "none"
             self._refuse(
                 f"{where}: ci-provider is {named!r}, which is not defined; ci-issuer-metadata has {known}"
             )
@@ -260,11 +259,11 @@ class _Loader(yaml.SafeLoader):
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
-        own = [
-            key.value for key, _value in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"
-        ]
-        if len(own) != len(set(own)):
-            twice = next(name for name in own if own.count(name) > 1)
-            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        # Here the members are still those that were written; what << merges in may be overridden.
+        names = [key.value for key, _value in node.value if isinstance(key, yaml.ScalarNode)]
+        if len(names) != len(set(names)):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise yaml.composer.ComposerError(None, None, f"{twice!r} is given twice", node.start_mark)
+        return node

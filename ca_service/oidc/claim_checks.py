@@ -62,7 +62,7 @@ def _check_audience(claims: Mapping[str, object], issuer: Issuer) -> None:
     audience = claims.get("aud")
     if audience is None or audience == []:
         raise TokenClaimMissing(
-            f"the token has no claim 'aud'; expected audience {issuer.client_id!r}",
+            f"the token has no claim 'aud'; expected {shown(issuer.client_id)}",
             claim="aud",
             expected=issuer.client_id,
         )
@@ -71,16 +71,16 @@ def _check_audience(claims: Mapping[str, object], issuer: Issuer) -> None:
         raise TokenClaimInvalid("the token's claim 'aud' must be a string or a list of strings", claim="aud")
     if issuer.client_id not in audiences:
         raise TokenAudienceMismatch(
-            f"the token's audience is {shown(audience)}; expected {issuer.client_id!r}",
+            f"the token's audience is {shown(audience)}; expected {shown(issuer.client_id)}",
             expected=issuer.client_id,
-            received=shown(audience),
+            received=bare(audience),
         )
     if issuer.strict_audience and set(audiences) != {issuer.client_id}:
         raise TokenAudienceMismatch(
             f"the token's audience is {shown(audience)}; this issuer's tokens must be for "
-            f"{issuer.client_id!r} alone",
+            f"{shown(issuer.client_id)} alone",
             expected=issuer.client_id,
-            received=shown(audience),
+            received=bare(audience),
         )
 
 
@@ -131,3 +131,9 @@ def shown(value: object) -> str:
     """Write an `iss` or `aud` for a message: printable ASCII, in quotes, at most 200 characters."""
     text = json.dumps(value)
     return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
+
+
+def bare(value: object) -> str:
+    """Write an `iss`, `aud` or `kid` for programs: like shown, but a single text without its quotes."""
+    text = shown(value)
+    return text.strip('"') if isinstance(value, str) else text

@@ -93,18 +93,18 @@ class KeyCache:
             entry.searched_at = now
             self._fetch_or_wait(entry, issuer, issuer_url, now)
         if entry.keys is than and entry.failure is not None:
-            raise entry.failure
+            raise _again(entry.failure)
         return entry.keys or than
 
     def _first_keys(self, issuer: Issuer, issuer_url: str, now: int) -> KeySet:
         with self._lock():
             entry = self._entries.get(issuer_url) or self._new_entry(issuer, issuer_url, now)
         if entry.failure is not None and 0 <= now - entry.tried_at < FAILED_MS:
-            raise entry.failure
+            raise _again(entry.failure)
         self._fetch_or_wait(entry, issuer, issuer_url, now)
         if (keys := entry.keys) is not None:
             return keys
-        raise entry.failure or _unavailable(issuer_url, "its answer is still awaited")
+        raise _again(entry.failure or _unavailable(issuer_url, "timeout", "its answer is still awaited"))
 
     def _new_entry(self, issuer: Issuer, issuer_url: str, now: int) -> _Entry:
         """Make room for one more issuer; the caller holds the lock."""
@@ -126,6 +126,7 @@ class KeyCache:
         if len(spent) == PATTERN_BUDGET and 0 <= now - spent[0] < PATTERN_WINDOW_MS:
             raise _unavailable(
                 issuer_url,
+                "budget",
                 f"{PATTERN_BUDGET} new issuers of {issuer.issuer_url} were asked within a minute",
                 retry_after=PATTERN_WINDOW_MS // 1000,
             )
@@ -162,7 +163,7 @@ class KeyCache:
             keys = fetch_keys(issuer, issuer_url, self._fetch, retry_after=FAILED_MS // 1000)
             entry.keys, entry.loaded_at, entry.failure = keys, self._clock(), None
         except IssuerUnavailable as failure:
-            entry.failure = failure
+            entry.failure = _again(failure)
             kept = "its old keys stay in use" if entry.keys is not None else "it has no keys yet"
             _log.warning("issuer keys not fetched: %s; %s", failure.message, kept)
         finally:
@@ -179,10 +180,17 @@ class KeyCache:
         return self._shared.lock
 
 
-def _unavailable(issuer_url: str, why: str, *, retry_after: int = FAILED_MS // 1000) -> IssuerUnavailable:
+def _again(failure: IssuerUnavailable) -> IssuerUnavailable:
+    """A fresh exception: one that is raised again and again would keep every caller's frames."""
+    return IssuerUnavailable(failure.message, retry_after=failure.retry_after, **failure.facts)
+
+
+def _unavailable(
+    issuer_url: str, cause: str, why: str, *, retry_after: int = FAILED_MS // 1000
+) -> IssuerUnavailable:
     return IssuerUnavailable(
         f"the keys of issuer {issuer_url} could not be fetched: {why}",
         retry_after=retry_after,
         issuer=issuer_url,
-        cause="budget" if "minute" in why else "timeout",
+        cause=cause,
     )

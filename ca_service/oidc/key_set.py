@@ -9,6 +9,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
+from ca_service.pki.weak_keys import ed25519_weakness, rsa_weakness
+
 _MIN_RSA_BITS = 2048
 _MAX_RSA_BITS = 8192
 _MIN_RSA_EXPONENT = 65537
@@ -87,7 +89,10 @@ def _import(jwk: dict[str, str | list[str]]) -> VerificationKey:
     else:
         if jwk.get("crv") != "Ed25519":
             raise ValueError("its curve is not Ed25519")
-        key, algorithms = OKPKey.import_key(members), _EDWARDS
+        edwards = OKPKey.import_key(members)
+        if weakness := ed25519_weakness(edwards.public_key.public_bytes_raw()):
+            raise ValueError(weakness)
+        key, algorithms = edwards, _EDWARDS
     only = jwk.get("alg")
     if only is not None:
         # RFC 7517 §4.4; EdDSA and Ed25519 name the same signatures for this key (RFC 9864 §2.2).
@@ -112,5 +117,7 @@ def _check_rsa(key: rsa.RSAPublicKey) -> None:
     numbers = key.public_numbers()
     if key.key_size < _MIN_RSA_BITS:
         raise ValueError(f"it is RSA with {key.key_size} bits; at least {_MIN_RSA_BITS} are needed")
-    if numbers.e < _MIN_RSA_EXPONENT or numbers.e % 2 == 0 or numbers.n % 2 == 0:
-        raise ValueError("its RSA exponent or modulus is weak")
+    if numbers.e < _MIN_RSA_EXPONENT or numbers.e % 2 == 0:
+        raise ValueError(f"its RSA exponent is {numbers.e}; odd ones from {_MIN_RSA_EXPONENT} are taken")
+    if weakness := rsa_weakness(numbers.n):
+        raise ValueError(weakness)

@@ -13,7 +13,7 @@ from ca_service.errors import (
 )
 from ca_service.identity.claims import VerifiedToken
 from ca_service.identity.issuers import Issuer, IssuerDirectory
-from ca_service.oidc.claim_checks import check_claims, shown
+from ca_service.oidc.claim_checks import bare, check_claims, shown
 from ca_service.oidc.compact import CompactToken, Header, read_token
 from ca_service.oidc.discovery import Fetch
 from ca_service.oidc.key_cache import KeyCache
@@ -59,7 +59,7 @@ class TokenVerifier:
                 f"the token is signed with {shown(parts.header.algorithm)}; expected one of "
                 f"{', '.join(issuer.algorithms)}",
                 expected=", ".join(issuer.algorithms),
-                received=shown(parts.header.algorithm),
+                received=bare(parts.header.algorithm),
             )
         # (3) The key, by its id, among those the issuer publishes.
         keys = self._keys_for(parts.header, issuer, issuer_url)
@@ -69,7 +69,7 @@ class TokenVerifier:
                 f"the token's signature does not verify with key {shown(parts.header.key_id)} of issuer "
                 f"{issuer_url}",
                 issuer=issuer_url,
-                key_id=shown(parts.header.key_id),
+                key_id=bare(parts.header.key_id),
             )
         # (5) Audience, times and subject.
         claims = check_claims(parts.claims, issuer, self._clock() // 1000)
@@ -87,7 +87,7 @@ class TokenVerifier:
         if issuer is None:
             raise TokenIssuerUnknown(
                 f"the token's issuer {shown(issuer_url)} is not in this service's issuer file",
-                received=shown(issuer_url),
+                received=bare(issuer_url),
             )
         return issuer, issuer_url
 
@@ -112,7 +112,7 @@ def _fitting(key_set: KeySet, header: Header, issuer_url: str) -> tuple[Verifica
             f"key {shown_id} of issuer {issuer_url} is for {', '.join(usable)}, "
             f"but the token is signed with {header.algorithm}",
             issuer=issuer_url,
-            key_id=shown_id,
+            key_id=bare(header.key_id),
             expected=", ".join(usable),
             received=header.algorithm,
         )
@@ -120,10 +120,10 @@ def _fitting(key_set: KeySet, header: Header, issuer_url: str) -> tuple[Verifica
         raise TokenKeyRefused(
             f"key {shown_id} of issuer {issuer_url} is not used: {key_set.refused[header.key_id]}",
             issuer=issuer_url,
-            key_id=shown_id,
+            key_id=bare(header.key_id),
         )
     raise TokenKeyUnknown(
         f"the token names key {shown_id}, which issuer {issuer_url} does not publish for signatures",
         issuer=issuer_url,
-        key_id=shown_id,
+        key_id=bare(header.key_id),
     )

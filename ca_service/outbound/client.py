@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from urllib.parse import urljoin, urlsplit
 
-import certifi
 import requests
 import urllib3
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from ca_service.errors import IssuerUnavailable
 from ca_service.outbound.addresses import AddressRules
@@ -104,7 +104,7 @@ def _body(response: requests.Response, deadline: Deadline) -> bytes:
 
 @lru_cache(maxsize=32)
 def _context(ca_cert: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=certifi.where())
+    context = ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if ca_cert is not None:
         context.load_verify_locations(cadata=ca_cert)

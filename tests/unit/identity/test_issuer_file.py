@@ -146,6 +146,20 @@ def test_yaml_with_anchors_aliases_and_merges_is_read() -> None:
     assert directory.remarks == ()
 
 
+def test_merges_may_be_merged_and_overridden() -> None:
+    text = """
+meta-issuers:
+  https://*.c.example: &c {<<: &b {<<: &a {client-id: a, type: email}, client-id: b}, client-id: c}
+oidc-issuers:
+  https://a.example: *a
+  https://b.example: *b
+  https://c.example: {<<: *c, client-id: d}
+"""
+    directory = parse_issuer_file(text, "t")
+    urls = ("https://a.example", "https://b.example", "https://x.c.example", "https://c.example")
+    assert [found(directory, url).client_id for url in urls] == ["a", "b", "c", "d"]
+
+
 def test_the_json_spelling_means_the_same() -> None:
     as_yaml, as_json = parse_issuer_file(YAML, "a"), parse_issuer_file(json.dumps(JSON), "b")
     assert as_json == as_yaml
@@ -273,6 +287,10 @@ REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "a provider that is not defined": (one(*CI), ("https://a.example.com", "ci-provider", "'p'")),
     "no provider": (one("client-id: s", "type: ci-provider"), ("ci-provider",)),
+    "a known provider that this file does not define": (
+        one("client-id: s", "type: ci-provider", "ci-provider: github-workflow"),
+        ("ci-provider", "github-workflow"),
+    ),
     "a provider without subject": (
         "ci-issuer-metadata:\n  p: {}\n",
         ("CI provider p", "subject-alternative-name-template"),

@@ -122,6 +122,7 @@ def test_an_issuer_that_is_down_is_left_alone_for_a_while() -> None:
         with pytest.raises(IssuerUnavailable) as raised:
             tested.verify(provider.token())
         assert raised.value.retry_after == 10
+        assert len(raised.traceback) < 20, "a failure that is remembered does not gather its callers"
     assert len(provider.fetched) == 1
     provider.down = False
     provider.now += 11

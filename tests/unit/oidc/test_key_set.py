@@ -32,7 +32,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "RSA with 1024 bits": (jwk(SHORT, "k"), "bits"),
     "RSA with exponent 3": (jwk(SMALL_EXPONENT, "k"), "exponent"),
     "RSA with 60,000 bits": ({"kty": "RSA", "n": "A" * 10_000, "e": "AQAB", "kid": "k"}, "8192"),
-    "RSA with an even modulus": ({"kty": "RSA", "n": number(1 << 2047), "e": "AQAB", "kid": "k"}, ""),
+    "RSA with a tiny factor": (
+        {"kty": "RSA", "n": number((1 << 2048) - 1), "e": "AQAB", "kid": "k"},
+        "tiny factor",
+    ),
+    "Ed25519 of low order": (
+        {"kty": "OKP", "crv": "Ed25519", "x": b64(b"\x01" + bytes(31)), "kid": "k"},
+        "low order",
+    ),
     "RSA that is half": ({"kty": "RSA", "n": jwk(RSA_KEY, "k")["n"], "kid": "k"}, "imported"),
     "a point off its curve": (off_curve(), ""),
     "secp256k1": ({**jwk(GOOD, "k"), "crv": "secp256k1"}, "curve"),

@@ -168,7 +168,7 @@ REFUSED: dict[str, tuple[Callable[[Provider], str], type[CAError], str]] = {
     "audience a number": (with_claims(aud=7), TokenClaimInvalid, "aud"),
     "audiences not all strings": (with_claims(aud=["sigstore", 7]), TokenClaimInvalid, "aud"),
     "another audience": (with_claims(aud="kubernetes"), TokenAudienceMismatch, '"kubernetes"'),
-    "part of the audience": (with_claims(aud="sigstor"), TokenAudienceMismatch, "'sigstore'"),
+    "part of the audience": (with_claims(aud="sigstor"), TokenAudienceMismatch, '"sigstore"'),
     "no exp": (with_claims(exp=None), TokenClaimMissing, "exp"),
     "exp a string": (with_claims(exp=str(NOW + 600)), TokenClaimInvalid, "a string"),
     "exp a boolean": (with_claims(exp=True), TokenClaimInvalid, "a boolean"),
@@ -244,7 +244,7 @@ def test_an_issuer_may_narrow_the_algorithms() -> None:
     provider = Provider()
     refused = refusal(provider, provider.token(), directory("algorithms: [RS256]"))
     assert isinstance(refused, TokenAlgorithmRefused)
-    assert refused.facts == {"expected": "RS256", "received": '"ES256"'}
+    assert refused.facts == {"expected": "RS256", "received": "ES256"}
     assert provider.fetched == []
 
 
