@@ -50,9 +50,13 @@ def signing_key(kind: str, name: str) -> SigningKey:
     return ec.generate_private_key(ec.SECP384R1() if kind == "ecdsa-p384" else ec.SECP256R1())
 
 
-@functools.cache
 def authority(kind: str = "ecdsa-p256", name: str = "Example") -> Authority:
-    """An authority with an issuing key of this kind, founded on FOUNDED."""
+    """An authority with an issuing key of this kind, founded on FOUNDED, the same all through a run."""
+    return _authority(kind, name)
+
+
+@functools.cache
+def _authority(kind: str, name: str) -> Authority:
     root_key, issuing_key = signing_key("ecdsa-p384", f"{name} root"), signing_key(kind, f"{name} issuing")
     root = create_root(
         root_key, organization=name, common_name=f"{name} root", not_before=FOUNDED, serial=serial()
