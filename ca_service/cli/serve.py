@@ -69,6 +69,7 @@ def run_server(settings: Settings, build: Callable[[], "Service"]) -> None:
 
         configure_logs(settings.logging.level)
         service = build()
+        refuse_other_database(service)
         refuse_taken_address("[server] bind", settings.server.bind)
         if settings.metrics.bind:
             refuse_taken_address("[metrics] bind", settings.metrics.bind)
@@ -108,6 +109,23 @@ def refuse_development_issuers(settings: Settings, issuers: "IssuerDirectory") -
                 f"issuers: {settings.issuers} names {issuer.issuer_url}, a development identity provider that"
                 " gives any identity to anybody; remove it, or use `ca-service dev`"
             )
+
+
+def refuse_other_database(service: "Service") -> None:
+    """Raise ConfigurationError when the database lacks this version's schema or this directory's log.
+
+    Raises StoreUnavailable when it does not answer. Nothing stays open for the workers to inherit.
+    """
+    try:
+        service.database.check()
+        head = service.log_reader.head()
+    finally:
+        service.database.close()
+    if head.log_id != service.log.log_id:
+        raise ConfigurationError(
+            f"[log] key: the database's log {service.log.shard} has id {head.log_id.hex()}, this key makes"
+            f" {service.log.log_id.hex()}; key and database are not of the same directory"
+        )
 
 
 def refuse_taken_address(name: str, bind: str) -> None:
