@@ -18,9 +18,17 @@ from ca_service.authority.log import (
     sign_head,
 )
 from ca_service.authority.ports import Clock, PendingCertificate, Sequenced, TreeHead
-from ca_service.errors import CAError, ConfigurationError, IdentityBlocked, LogUnavailable, StoreUnavailable
+from ca_service.errors import (
+    CAError,
+    ConfigurationError,
+    IdentityBlocked,
+    LogUnavailable,
+    StoreUnavailable,
+    TokenReused,
+)
 from ca_service.merkle.tiles import completed_tiles
 from ca_service.merkle.tree import Frontier, complete_root
+from ca_service.store import token_uses
 from ca_service.store.blocks import BlockList, current_list
 from ca_service.store.database import Database
 from ca_service.store.faults import CommitUnknown, DiskUntrusted, RowRefused
@@ -136,8 +144,10 @@ class LogAppender:
                 for place, entry in enumerate(entries):
                     try:
                         self._blocks.check(entry.subject, entry.oidc_issuer, entry.oidc_subject, now // 1000)
-                    except IdentityBlocked as blocked:
-                        outcomes[place] = blocked
+                        if entry.token_use is not None:
+                            token_uses.use(transaction, entry.token_use)
+                    except (IdentityBlocked, TokenReused) as refused:
+                        outcomes[place] = refused
                     else:
                         admitted.append(place)
                 if admitted:

@@ -106,7 +106,8 @@ def _of_subject(identity: str) -> list[ColumnElement[bool]]:
         issued.c.subject_normalized.like(like_pattern(pattern), escape="\\")
     ]
     if prefix:  # so that the index is used
-        conditions.append(issued.c.subject_normalized.between(prefix, prefix + _LAST_SIGN))
+        conditions.append(issued.c.subject_normalized >= prefix)
+        conditions.append(issued.c.subject_normalized <= prefix + _LAST_SIGN)
     return conditions
 
 

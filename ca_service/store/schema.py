@@ -151,6 +151,15 @@ blocks = Table(
     sqlite_autoincrement=True,  # an id that the audit names is never given again
 )
 
+# Tokens that got their one certificate; swept once they have expired.
+token_uses = Table(
+    "token_uses",
+    metadata,
+    Column("token_hash", LargeBinary, primary_key=True),
+    Column("expires", BigInteger, nullable=False),
+    Index(None, "expires"),
+)
+
 # One row: how often revocations and blocks changed, by which every process knows that what it cached is old.
 generations = Table(
     "generations",

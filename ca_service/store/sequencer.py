@@ -126,8 +126,8 @@ class BatchingSequencer:
     def append(self, entry: PendingCertificate) -> Sequenced:
         """Return only after entry, issued row and new tree head are durable in one transaction.
 
-        Raises IdentityBlocked, IdentityRefused (a name that cannot be stored), LogBusy, LogUnavailable,
-        ClockBehind, and ConfigurationError when the database has not this log.
+        Raises IdentityBlocked, TokenReused, IdentityRefused (a name that cannot be stored), LogBusy,
+        LogUnavailable, ClockBehind, and ConfigurationError when the database has not this log.
         """
         _refuse_unstorable(entry)
         queue, waiting = self._here(), _Waiting(entry)
