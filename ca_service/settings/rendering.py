@@ -1,5 +1,6 @@
 """The settings written out for people: a commented settings file, and the reference document."""
 
+import inspect
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -51,7 +52,7 @@ def settings_reference() -> str:
     lines += ["", "## At the top of the file", "", *_rows(Settings, "", top)]
     for name, field in Settings.model_fields.items():
         if (section := _section(field)) is not None:
-            lines += ["", f"## [{name}]", "", (section.__doc__ or "").strip(), ""]
+            lines += ["", f"## [{name}]", "", inspect.cleandoc(section.__doc__ or ""), ""]
             lines += _rows(section, f"{name}.", list(section.model_fields))
     return "\n".join(lines) + "\n"
 
