@@ -7,7 +7,6 @@ from datetime import datetime
 from functools import cached_property
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -17,7 +16,6 @@ from ca_service.errors import ConfigurationError
 from ca_service.pki.chain_checks import check_chain
 from ca_service.pki.keys import key_id, key_identifier, spki_der, subject_public_key
 from ca_service.pki.signatures import SigningKey, check_signing_key, hash_algorithm
-from ca_service.pki.throwaway import throwaway_key
 from ca_service.vocabulary import KeyId
 
 ROOT_YEARS = 25
@@ -152,16 +150,6 @@ class Authority:
     def responder_key_hash(self) -> bytes:
         """SHA-1 of the issuing key's bits, as OCSP names a responder by key (RFC 6960 §4.2.1)."""
         return hashlib.sha1(subject_public_key(self.spki), usedforsecurity=False).digest()
-
-    @cached_property
-    def hash_algorithm(self) -> hashes.SHA256 | hashes.SHA384:
-        """The hash of what this key signs."""
-        return hash_algorithm(self.private_key)
-
-    @cached_property
-    def throwaway_key(self) -> SigningKey:
-        """A stand-in of the same kind and public key whose signatures cost and mean nothing."""
-        return throwaway_key(self.private_key)
 
     @cached_property
     def chain_der(self) -> tuple[bytes, ...]:

@@ -13,7 +13,6 @@ from ca_service.errors import ConfigurationError, TokenClaimInvalid
 from ca_service.pki.authority_certificates import Authority
 from ca_service.pki.keys import key_id, spki_der
 from ca_service.pki.profile import build_certificate, build_precertificate, random_serial
-from ca_service.pki.throwaway import throwaway_key
 from ca_service.vocabulary import SubjectKind, SubjectName
 from tests.support.pki import (
     AUTHORITY_KINDS,
@@ -26,7 +25,6 @@ from tests.support.pki import (
     issue,
     leaf_profile,
     sct_list,
-    signing_key,
 )
 
 
@@ -181,21 +179,6 @@ def test_a_key_that_can_only_sign_is_enough_and_signs_twice_for_each_certificate
     assert key.signatures == 1
     build_certificate(hardware, precertificate, sct_list(hardware, precertificate))
     assert key.signatures == 2
-
-
-@pytest.mark.parametrize("kind", AUTHORITY_KINDS)
-def test_a_throwaway_key_has_nothing_but_its_public_half(kind: str) -> None:
-    real = signing_key(kind, "thrown away")
-    key: Any = throwaway_key(real)
-    assert spki_der(key.public_key()) == spki_der(real.public_key())
-    assert key.key_size == real.key_size
-    for secret in (
-        key.private_numbers,
-        lambda: key.private_bytes(None, None, None),
-        lambda: key.exchange(None, None) if kind != "rsa-2048" else key.decrypt(b"", None),
-    ):
-        with pytest.raises(NotImplementedError):
-            secret()
 
 
 @pytest.mark.parametrize(
