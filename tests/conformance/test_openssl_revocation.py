@@ -35,7 +35,7 @@ REASONS = {  # ours and RFC 5280's name, then openssl's words
     "affiliationChanged": "affiliationChanged",
     "superseded": "superseded",
     "cessationOfOperation": "cessationOfOperation",
-    "privilegeWithdrawn": "privilegeWithdrawn",
+    "privilegeWithdrawn": "(UNKNOWN)",  # openssl 3.0 has names up to removeFromCRL (8) only
 }
 
 Issue = Callable[[str], Issued]
@@ -170,7 +170,7 @@ def test_the_crl_of_another_shard_is_refused(
     write_crls(session, issued, tmp_path)
     (tmp_path / "other.crl").write_bytes(fetch_crl(session, other.leaf))
     refusal = verify_with_crls(tmp_path, 2, ("other.crl", "root.crl"))
-    assert "Different CRL scope" in refusal or "unable to get certificate CRL" in refusal
+    assert "different CRL scope" in refusal
 
 
 def test_the_chain_can_be_completed_from_the_urls_in_the_certificates(

@@ -32,7 +32,7 @@ def test_the_service_keeps_to_its_openapi_document(
             *(Path(sys.executable).parent / "schemathesis", "run", f"{service.url}/openapi.json"),
             *("--checks", ",".join(CHECKS)),
             *("--phases", "examples,coverage,fuzzing", "--max-examples", "25"),
-            *("--generation-database", "none", "--generation-deterministic", "--no-color"),
+            *("--generation-deterministic", "--no-color"),
             *("--request-timeout", "10", "--max-response-time", "5", "--suppress-health-check", "all"),
             *(f"--header={name}:{value}" for name, value in header.items()),
         ],

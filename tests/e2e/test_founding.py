@@ -1,5 +1,6 @@
 """`init` founds an authority once and safely; `serve` refuses what is broken and names the setting."""
 
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -77,7 +78,11 @@ def test_encrypted_keys_need_their_passphrase(tmp_path: Path, session: requests.
     environ = {"CASVC_KEYS__PASSPHRASE_FILE": str(passphrase)}
     with LocalIssuer() as issuer:
         service = production_service(
-            tmp_path / "ca", issuers=issuer.issuer_file(), workers=1, environ=environ, init_environ=environ
+            tmp_path / "ca",
+            issuers=issuer.issuer_file(),
+            workers=1,
+            environ=environ,
+            init_options=["--passphrase-file", str(passphrase)],
         )
         for key in (tmp_path / "ca" / "private").iterdir():
             with pytest.raises(TypeError):
@@ -92,6 +97,11 @@ def test_encrypted_keys_need_their_passphrase(tmp_path: Path, session: requests.
         refused = run("serve", "--config", service.config, "--bind", service.bind)
         assert refused.returncode != 0
         assert "passphrase" in refused.stderr.lower()
+
+
+def copy(founded: Path, tmp_path: Path) -> Path:
+    """A founded authority to break: its settings are relative to its folder."""
+    return shutil.copytree(founded, tmp_path / "ca")
 
 
 Break = Callable[[Path], None]
@@ -146,14 +156,14 @@ DEV_ISSUER = f"""
 BROKEN: dict[str, tuple[Break, str]] = {
     "an unknown table": (append("ca.toml", "\n[sevrer]\nworkers = 1\n"), "sevrer"),
     "a table that is not TOML": (append("ca.toml", "\n[server\n"), "ca.toml"),
-    "a number that is none": (append("ca.toml", '\n[crl]\nsubshards = "many"\n'), "subshards"),
+    "a number that is none": (replace("ca.toml", "[crl]\n", '[crl]\nsubshards = "many"\n'), "subshards"),
     "no issuer file": (remove("issuers.yaml"), "issuers"),
     "an issuer of unknown type": (
         append("issuers.yaml", "\noidc-issuers:\n  https://a.example:\n    type: nonsense\n"),
         "https://a.example",
     ),
     "an issuer file that is no YAML": (append("issuers.yaml", "\n\t: [\n"), "issuers.yaml"),
-    "the development identity provider": (append("issuers.yaml", f"\noidc-issuers:{DEV_ISSUER}"), "dev-idp"),
+    "the development issuer": (append("issuers.yaml", f"\noidc-issuers:{DEV_ISSUER}"), "dev-idp"),
     "no issuing key": (remove("private/issuing.key"), "issuing.key"),
     "an issuing key for everybody": (chmod("private/issuing.key", 0o644), "issuing.key"),
     "another key than the certificate's": (swap_key, "key"),
@@ -205,8 +215,7 @@ def test_doctor_finds_nothing_wrong_with_a_fresh_authority_and_names_what_is(
     fine = run("doctor", "--config", founded / "ca.toml")
     assert fine.returncode == 0, fine
     assert "server.bind" in fine.stdout or "bind" in fine.stdout
-    folder = tmp_path / "ca"
-    succeed("init", "--dir", folder, "--url", URL)
+    folder = copy(founded, tmp_path)
     (folder / "private/issuing.key").chmod(0o644)
     found = run("doctor", "--config", folder / "ca.toml")
     assert found.returncode == 1

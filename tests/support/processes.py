@@ -228,12 +228,12 @@ def production_service(
     issuers: str,
     workers: int = 2,
     environ: Mapping[str, str] | None = None,
-    init_environ: Mapping[str, str] | None = None,
+    init_options: Sequence[str] = (),
 ) -> RunningService:
     """`ca-service init` in `directory` with the given issuer file, then `serve`, not yet started."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    succeed("init", "--dir", directory, "--url", url, "--organization", "Example", environ=init_environ)
+    succeed("init", "--dir", directory, "--url", url, "--organization", "Example", *init_options)
     (directory / "issuers.yaml").write_text(issuers)
     return RunningService(
         directory=directory,
