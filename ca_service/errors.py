@@ -136,6 +136,13 @@ class TokenNotYetValid(InvalidRequest):
     remedy = "Check the issuer's clock; more than 30 seconds of difference are not accepted."
 
 
+class TokenReused(InvalidRequest):
+    """The token already got a certificate, and this service takes each token once."""
+
+    reason = "token-reused"
+    remedy = "Get a fresh token from the issuer for each certificate."
+
+
 class TokenClaimMissing(InvalidRequest):
     """The token lacks a claim that its issuer type needs."""
 

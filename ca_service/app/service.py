@@ -14,12 +14,16 @@ from dataclasses import asdict, dataclass, field, replace
 from flask import Flask
 
 from ca_service.app import material
+from ca_service.authority.admission import Admission, RateLimits
 from ca_service.authority.issuance import Issuance, IssuancePolicy
 from ca_service.authority.log import LogIdentity
+from ca_service.authority.ports import RateLimiter
 from ca_service.authority.publication import Publication, PublicationPolicy
 from ca_service.authority.revocation import RevocationDesk
 from ca_service.authority.status import StatusPolicy, StatusResponder
 from ca_service.authority.trust import TrustMaterial
+from ca_service.cache.memory import MemoryRateLimiter
+from ca_service.cache.redis_server import RedisRateLimiter
 from ca_service.errors import CAError
 from ca_service.identity.issuers import IssuerDirectory
 from ca_service.oidc.verifier import TokenVerifier
@@ -34,6 +38,7 @@ from ca_service.store.logs import SqlLogReader
 from ca_service.store.revocations import SqlRevocations
 from ca_service.store.sequencer import BatchingSequencer
 from ca_service.store.shards import SqlShards
+from ca_service.store.token_uses import SqlTokenUses
 from ca_service.telemetry.logs import begin_request, record_access, record_fault
 from ca_service.telemetry.metrics import PrometheusObserver
 from ca_service.vocabulary import TimestampMs
@@ -66,6 +71,7 @@ class Service:
     publication: Publication
     desk: RevocationDesk
     trust: TrustMaterial
+    token_uses: SqlTokenUses
     observer: PrometheusObserver
     dev: DevIdentityProvider | None = None
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -93,6 +99,7 @@ class Service:
             try:
                 self.publication.refresh()
                 self.sequencer.republish()
+                self.token_uses.sweep()
             except CAError as error:
                 # Requests meet the same trouble and are told; here it is for the operator.
                 self.observer.count("housekeeping_failed", reason=error.reason)
@@ -162,11 +169,13 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
                 lifetime_seconds=settings.authority.lifetime_seconds,
                 client_keys=frozenset(settings.authority.client_keys),
                 crl_subshards=settings.crl.subshards,
+                single_use_tokens=settings.oidc.single_use_tokens,
             ),
             status_url=settings.service.status_url,
             clock=_clock,
             random_bytes=os.urandom,
             observer=observer,
+            admission=_admission(settings, observer),
         ),
         revocations=revocations,
         responder=StatusResponder(
@@ -189,6 +198,7 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
             url=settings.service.url,
             organization=settings.service.organization,
         ),
+        token_uses=SqlTokenUses(database, _clock),
         observer=observer,
         dev=dev,
     )
@@ -224,6 +234,15 @@ def create_app(service: Service) -> Flask:
     ):
         app.register_blueprint(blueprint)
     return app
+
+
+def _admission(settings: Settings, observer: PrometheusObserver) -> Admission:
+    limiter: RateLimiter = (
+        RedisRateLimiter(settings.redis.url, observer) if settings.redis.url else MemoryRateLimiter()
+    )
+    limits = RateLimits(settings.limits.identity_per_minute, settings.limits.issuer_per_minute)
+    # The same for every node of this service, and for no other service in the same Redis.
+    return Admission(limiter, limits, namespace=settings.service.url)
 
 
 def _clock() -> TimestampMs:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import perf_counter
 
+from ca_service.authority.admission import Admission, token_use
 from ca_service.authority.log import LogIdentity
-from ca_service.authority.ports import Blocks, Clock, Observer, PendingCertificate, Sequencer
+from ca_service.authority.ports import Allowance, Blocks, Clock, Observer, PendingCertificate, Sequencer
 from ca_service.authority.publication import Publication
 from ca_service.errors import AuthorityRetired, CAError
 from ca_service.identity.claims import VerifiedToken
@@ -42,20 +43,28 @@ class CsrProof:
 
 @dataclass(frozen=True, slots=True)
 class IssuedChain:
-    """A released certificate: PEM texts, leaf first and root last, and where the log has it."""
+    """A released certificate: PEM texts, leaf first and root last, and where the log has it.
+
+    `allowance` is what is left of the caller's rate limit, None when there is none.
+    """
 
     certificates: tuple[str, ...]
     serial: Serial
     leaf_index: LeafIndex
+    allowance: Allowance | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class IssuancePolicy:
-    """What the operator chose: lifetime in seconds, kinds of client keys, CRL sub-shards a month."""
+    """What the operator chose: lifetime in seconds, kinds of client keys, CRL sub-shards a month.
+
+    With `single_use_tokens` a token gets one certificate.
+    """
 
     lifetime_seconds: int
     client_keys: frozenset[str]
     crl_subshards: int
+    single_use_tokens: bool = False
 
 
 class Issuance:
@@ -76,8 +85,12 @@ class Issuance:
         clock: Clock,
         random_bytes: Callable[[int], bytes],
         observer: Observer,
+        admission: Admission | None = None,
     ) -> None:
-        """Join the collaborators; `sign_with_log_key` returns the DigitallySigned struct over its input."""
+        """Join the collaborators; `sign_with_log_key` returns the DigitallySigned struct over its input.
+
+        Without an `admission` identities may ask as often as they like.
+        """
         self._authority = authority
         self._log = log
         self._sign_with_log_key = sign_with_log_key
@@ -91,14 +104,15 @@ class Issuance:
         self._clock = clock
         self._random_bytes = random_bytes
         self._observer = observer
+        self._admission = admission
         self._issues_until = int(authority.issues_until.timestamp())
         self._chain_pems = tuple(certificate_pem(der) for der in authority.chain_der)
 
     def issue(self, token: str, key: PublicKeyProof | CsrProof) -> IssuedChain:
         """Check the token and the proof, log the precertificate, and return the certificate with its chain.
 
-        Raises an InvalidRequest for a token, key, proof or identity that is not accepted, and an Unavailable
-        when the log, the database or the issuer's keys cannot be had; nothing is released then.
+        Raises an InvalidRequest for a token, key, proof or identity that is not accepted, RateLimited, and an
+        Unavailable when the log, the database or the issuer's keys cannot be had; nothing is released then.
         """
         try:
             issued = self._issue(token, key)
@@ -110,8 +124,10 @@ class Issuance:
 
     def _issue(self, token: str, key: PublicKeyProof | CsrProof) -> IssuedChain:
         started = perf_counter()
-        # (1) Who asks: the token verified, turned into the one name the certificate will carry.
-        principal = principal_for(self._verify_token(token))
+        # (1) Who asks, and not too often: the verified token, and the one name the certificate will carry.
+        verified = self._verify_token(token)
+        allowance = self._admission.admit(verified) if self._admission else None
+        principal = principal_for(verified)
         # (2) For which key, and does the caller hold its private half?
         client_key = self._proven_key(key, principal)
         # (3) A quick refusal for the blocked; the sequencer checks again under the lock that blocking takes.
@@ -141,6 +157,7 @@ class Issuance:
                 not_before=int(profile.not_before.timestamp()),
                 not_after=int(profile.not_after.timestamp()),
                 crl_shard=shard,
+                token_use=token_use(token, verified) if self._policy.single_use_tokens else None,
             )
         )
         logged = perf_counter()
@@ -159,6 +176,7 @@ class Issuance:
             certificates=(certificate_pem(certificate), *self._chain_pems),
             serial=profile.serial,
             leaf_index=sequenced.leaf_index,
+            allowance=allowance,
         )
 
     def _proven_key(self, key: PublicKeyProof | CsrProof, principal: Principal) -> ClientKey:

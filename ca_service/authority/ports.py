@@ -19,6 +19,43 @@ class Clock(Protocol):
         ...
 
 
+# -- who may ask, and how often -------------------------------------------------------------------------
+
+RATE_WINDOW_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What is left of a limit: `remaining` more requests within `reset_after` seconds (at least 1)."""
+
+    allowed: bool
+    limit: int
+    remaining: int
+    reset_after: int
+
+
+class RateLimiter(Protocol):
+    """Counts requests by key, in windows."""
+
+    def take(self, key: str, limit: int) -> Allowance | None:
+        """Count one more request of `key`; allowed while its window has seen no more than `limit`.
+
+        A window begins with the first request of its key and lasts RATE_WINDOW_SECONDS; what is refused does
+        not lengthen it. Exactly `limit` are allowed, however many ask at once. `key` is a hash: an adapter
+        may show it to others. Never raises, and returns within a fraction of a second; None when nobody can
+        tell now, and the request then goes on.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUse:
+    """That a token was used: a hash that names it, and until when it could be used again (seconds)."""
+
+    token_hash: bytes
+    expires: int
+
+
 # -- issuing and the log ------------------------------------------------------------------------------
 
 
@@ -28,7 +65,8 @@ class PendingCertificate:
 
     `tbs` is the precertificate's TBSCertificate without the poison extension; `not_before` and `not_after`
     are seconds since 1970; `key_sha256` is lower-case hex over the subject's SubjectPublicKeyInfo; `chain`
-    are the DER certificates from the issuing one up to the root.
+    are the DER certificates from the issuing one up to the root. With a `token_use` the token gets no
+    second certificate.
     """
 
     serial: Serial
@@ -44,6 +82,7 @@ class PendingCertificate:
     not_before: int
     not_after: int
     crl_shard: str
+    token_use: TokenUse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +101,9 @@ class Sequencer(Protocol):
     def append(self, entry: PendingCertificate) -> Sequenced:
         """Return only after entry, issued row and new tree head are durable in one transaction.
 
-        Blocks are checked again inside that transaction. Raises IdentityBlocked, LogBusy (queue full),
-        LogUnavailable (nothing was stored, or it cannot be known and was not found), ClockBehind.
+        Blocks are checked again inside that transaction, and a token's use is recorded in it. Raises
+        IdentityBlocked, TokenReused, LogBusy (queue full), LogUnavailable (nothing was stored, or it cannot
+        be known and was not found), ClockBehind.
         """
         ...
 

@@ -161,13 +161,34 @@ class OidcSettings(Section):
     private_networks: Annotated[tuple[str, ...], AfterValidator(forms.networks)] = Field(
         default=(), description="Private address ranges where identity providers may live; none by default."
     )
+    single_use_tokens: bool = Field(
+        default=False,
+        description="Whether each token gets one certificate only. Clients that sign several artifacts with "
+        "one token, or ask again after a lost answer, are then refused.",
+    )
 
 
 class LimitsSettings(Section):
-    """What one request may take."""
+    """What one request may take, and how often an identity may ask.
+
+    Rates are counted by each process, or exactly by all of them together when [redis] url is set.
+    """
 
     body_bytes: int = Field(
         default=65536, ge=16384, le=4194304, description="The longest request body that is read."
+    )
+    identity_per_minute: int = Field(
+        default=6000,
+        ge=0,
+        le=10_000_000,
+        description="How many certificates one identity (issuer and subject) may ask for in a minute; "
+        "0: any number.",
+    )
+    issuer_per_minute: int = Field(
+        default=0,
+        ge=0,
+        le=10_000_000,
+        description="How many all identities of one issuer may ask for together; 0: any number.",
     )
 
 
