@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ca_service.authority.log import LogIdentity, first_tree_head
-from ca_service.authority.ports import Actor, PendingCertificate, TreeHead
+from ca_service.authority.ports import Actor, Clock, PendingCertificate, TreeHead
 from ca_service.merkle.checkpoint import tree_head_input
 from ca_service.pki.sct import digitally_sign, precertificate_leaf
 from ca_service.store.database import Database
@@ -57,8 +57,8 @@ class TestLog:
 
     __test__ = False
 
-    def __init__(self, shard: str = "2026") -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
+    def __init__(self, shard: str = "2026", key: ec.EllipticCurvePrivateKey | None = None) -> None:
+        self.key = key or ec.generate_private_key(ec.SECP256R1())
         spki = self.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         log_id = LogId(hashlib.sha256(spki).digest())
         self.identity = LogIdentity(shard, f"ca.example/ctlog/{shard}", log_id, spki)
@@ -81,7 +81,7 @@ class TestLog:
     def sequencer(
         self,
         database: Database,
-        clock: SettableClock | None = None,
+        clock: Clock | None = None,
         observer: RecordingObserver | None = None,
         **options: object,
     ) -> BatchingSequencer:
