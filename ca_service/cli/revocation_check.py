@@ -25,6 +25,7 @@ _SECONDS = 10
 _LONGEST_ANSWER = 64 * 1024 * 1024
 _SKEW = timedelta(minutes=5)
 _CHUNK = 65536
+_LONGEST_CHAIN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,12 +241,19 @@ def _reason(flag: x509.ReasonFlags | None) -> str:
 
 
 def _ocsp_address(certificate: x509.Certificate) -> str | None:
+    return _access_address(certificate, AuthorityInformationAccessOID.OCSP)
+
+
+def _ca_issuers_address(certificate: x509.Certificate) -> str | None:
+    return _access_address(certificate, AuthorityInformationAccessOID.CA_ISSUERS)
+
+
+def _access_address(certificate: x509.Certificate, method: x509.ObjectIdentifier) -> str | None:
     try:
         access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
     except x509.ExtensionNotFound:
         return None
-    wanted = (one for one in access if one.access_method == AuthorityInformationAccessOID.OCSP)
-    return next((str(one.access_location.value) for one in wanted), None)
+    return next((str(one.access_location.value) for one in access if one.access_method == method), None)
 
 
 def _crl_address(certificate: x509.Certificate) -> str | None:
@@ -254,6 +262,29 @@ def _crl_address(certificate: x509.Certificate) -> str | None:
     except x509.ExtensionNotFound:
         return None
     return next((str(name.value) for point in points for name in point.full_name or []), None)
+
+
+def fetch_chain(certificate: x509.Certificate) -> list[x509.Certificate]:
+    """Fetch the authority that a certificate names by caIssuers, and that one's, up to the root.
+
+    Raises StatusUnanswered when the first cannot be had; a missing root only shortens the chain.
+    """
+    chain: list[x509.Certificate] = []
+    url = _ca_issuers_address(certificate)
+    while url is not None and len(chain) < _LONGEST_CHAIN:
+        try:
+            fetched = x509.load_der_x509_certificate(_fetch(url, None, None))
+        except (requests.RequestException, ValueError) as error:
+            if chain:
+                break
+            raise StatusUnanswered(
+                f"the certificate's authority could not be had from {url}: {error}"
+            ) from error
+        chain.append(fetched)
+        url = None if fetched.subject == fetched.issuer else _ca_issuers_address(fetched)
+    if not chain:
+        raise StatusUnanswered("the certificate does not say where its authority's certificate is")
+    return chain
 
 
 def _fetch(url: str, body: bytes | None, content_type: str | None) -> bytes:

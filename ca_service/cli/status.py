@@ -55,18 +55,19 @@ def status(
     the settings' status address.
 
     The file is PEM (its first certificate), DER or a Sigstore bundle; - is standard input. The authority to
-    believe is taken from one of --config, --trust and --issuer-chain.
+    believe is taken from one of --config, --trust and --issuer-chain; without any, a certificate's authority
+    is fetched from the address in it, and a note says that you took its word for who that is.
 
     Exit codes: 0 good, 1 revoked or unknown, 3 nobody gave a trustworthy answer.
     """
     from ca_service.cli.revocation_check import ask
 
     now = datetime.now(UTC)
-    chain = _chain(settings, trust, issuer_chain)
+    chain, doubts = _believed(subject, settings, trust, issuer_chain)
     question = _question(subject, chain, settings.service.status_url if settings else status_url)
     verdict = ask(question, now)
     issuing = _of_issuing(question.issuer, chain, now)
-    remarks = list(verdict.remarks) + ([issuing] if isinstance(issuing, str) else [])
+    remarks = [*doubts, *verdict.remarks, *([issuing] if isinstance(issuing, str) else [])]
     if not isinstance(issuing, str) and issuing.status != "good":
         remarks.append("the issuing certificate itself was revoked, and with it every certificate it issued")
         verdict = issuing
@@ -100,16 +101,35 @@ def _sentence(facts: Mapping[str, object]) -> str:
     return f"{facts['serial']}: {facts['status']}\n  {source}"
 
 
-def _chain(
-    settings: "Settings | None", trust: Path | None, issuer_chain: Path | None
-) -> list[x509.Certificate]:
+def _believed(
+    subject: Subject, settings: "Settings | None", trust: Path | None, issuer_chain: Path | None
+) -> tuple[list[x509.Certificate], list[str]]:
+    """The authority's chain, and what to say against believing it."""
+    from ca_service.cli.revocation_check import fetch_chain
+
     given = [one for one in (settings, trust, issuer_chain) if one is not None]
-    if len(given) != 1:
-        raise click.UsageError("give one of --config, --trust and --issuer-chain: the authority to believe")
+    if len(given) > 1:
+        raise click.UsageError("give only one of --config, --trust and --issuer-chain")
     if settings is not None:
-        file = settings.authority.certificates
-    else:
-        file = trust / _CHAIN_FILE if trust is not None else Path(str(issuer_chain))
+        return _chain(settings.authority.certificates), []
+    if trust is not None:
+        return _chain(trust / _CHAIN_FILE), []
+    if issuer_chain is not None:
+        return _chain(issuer_chain), []
+    if subject.certificate is None:
+        raise click.UsageError(
+            "a serial alone says nothing of its authority; add --config, or --trust or --issuer-chain with"
+            " --status-url"
+        )
+    return fetch_chain(subject.certificate), [
+        (
+            "the authority was taken from the address in the certificate, which anybody could have written;"
+            " give --config, --trust or --issuer-chain to believe only yours"
+        )
+    ]
+
+
+def _chain(file: Path) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(file.read_bytes())
     except ValueError:
