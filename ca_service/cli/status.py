@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from ca_service.cli.group import ANSWER_IS_NO, DONE
 from ca_service.cli.options import config_option, json_option
 from ca_service.cli.subjects import Subject, SubjectArgument
-from ca_service.errors import ConfigurationError, StatusUnanswered
+from ca_service.errors import ConfigurationError, NotFound, StatusUnanswered
 from ca_service.vocabulary import format_serial, format_time
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _question(subject: Subject, chain: list[x509.Certificate], status_url: str |
         for candidate in chain:
             if _issued(subject.certificate, candidate):
                 return question_of(subject.certificate, candidate)
-        raise click.UsageError("the certificate was not issued by this authority")
+        raise NotFound("the certificate was not issued by this authority, so it has no status there")
     if status_url is None:
         raise click.UsageError(
             "a serial names no address; add --config or --status-url, or give the certificate"
