@@ -32,7 +32,9 @@ class MemoryRateLimiter:
                 count, ends = 0, now + self._window
             count += 1
             self._windows[key] = (count, ends)
-        return Allowance(count <= limit, limit, max(limit - count, 0), max(math.ceil(ends - now), 1))
+        # Rounded first: the sum and difference of two floats may come out a hair over the window.
+        seconds = max(math.ceil(round(ends - now, 3)), 1)
+        return Allowance(count <= limit, limit, max(limit - count, 0), seconds)
 
     def __len__(self) -> int:
         """How many keys are kept."""

@@ -1,6 +1,6 @@
 """Which tokens got their one certificate: a row each, made in the transaction that logs the certificate."""
 
-from sqlalchemy import bindparam, delete, literal, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ca_service.authority.ports import Clock, TokenUse
@@ -19,7 +19,7 @@ _NEW_USE = Statement(
     sqlite.insert(token_uses).on_conflict_do_nothing(),
     postgresql.insert(token_uses).on_conflict_do_nothing(),
 )
-_EXPIRED = Statement(select(literal(1)).where(token_uses.c.expires < bindparam("before")).limit(1))
+_SOONEST = Statement(select(func.min(token_uses.c.expires)))
 
 
 def use(transaction: Transaction, token: TokenUse) -> None:
@@ -44,7 +44,8 @@ class SqlTokenUses:
     def sweep(self) -> int:
         """Forget those that have expired long enough ago for any clock; how many. Raises StoreUnavailable."""
         before = self._clock() // 1000 - CLOCK_TOLERANCE
-        if self._database.quick_row(_EXPIRED, {"before": before}) is None:
+        row = self._database.quick_row(_SOONEST, {})
+        if row is None or row[0] is None or row[0] >= before:
             return 0
         oldest = select(token_uses.c.token_hash).where(token_uses.c.expires < before).limit(_SWEPT_AT_ONCE)
         swept = 0

@@ -18,9 +18,11 @@ from ca_service.web.replies import (
     CACHED_FOR_MINUTES,
     NEVER_CACHED,
     PEM_CHAIN,
+    Headers,
     allow_any_origin,
     bytes_reply,
     json_reply,
+    rate_limit_headers,
 )
 
 
@@ -50,7 +52,10 @@ def blueprint(issuance: Issues, trust: Chains, issuers: Callable[[], IssuerDirec
         body = read_message(read_body(request))
         chain = issuance.issue(_token(body, request), _key(body))
         # Always this, whatever Accept says: sigstore-python asks for PEM and then reads JSON.
-        return json_reply({"signedCertificateEmbeddedSct": {"chain": {"certificates": chain.certificates}}})
+        return json_reply(
+            {"signedCertificateEmbeddedSct": {"chain": {"certificates": chain.certificates}}},
+            headers=_allowance(chain),
+        )
 
     @calls.get("/api/v2/trustBundle")
     def get_trust_bundle() -> Response:
@@ -66,13 +71,24 @@ def blueprint(issuance: Issues, trust: Chains, issuers: Callable[[], IssuerDirec
         body = read_message(read_body(request))
         chain = issuance.issue(_bearer_token(request), _legacy_key(body))
         # Exactly 201: cosign 2 and gitsign take no other answer.
-        return bytes_reply(joined_pem(chain.certificates), PEM_CHAIN, status=201, cache=NEVER_CACHED)
+        return bytes_reply(
+            joined_pem(chain.certificates),
+            PEM_CHAIN,
+            status=201,
+            cache=NEVER_CACHED,
+            headers=_allowance(chain),
+        )
 
     @calls.get("/api/v1/rootCert")
     def get_root_certificate() -> Response:
         return bytes_reply(chains_pem(trust), PEM_CHAIN, cache=CACHED_FOR_MINUTES)
 
     return calls
+
+
+def _allowance(chain: IssuedChain) -> Headers:
+    left = chain.allowance
+    return rate_limit_headers(left.limit, left.remaining, left.reset_after) if left else ()
 
 
 def joined_pem(certificates: Sequence[str]) -> str:

@@ -11,8 +11,17 @@ from collections.abc import Callable, Mapping
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
-from ca_service.errors import BodyTooLarge, CAError, Code, ConfigurationError, InvalidRequest, NotFound
+from ca_service.errors import (
+    BodyTooLarge,
+    CAError,
+    Code,
+    ConfigurationError,
+    InvalidRequest,
+    NotFound,
+    RateLimited,
+)
 from ca_service.web.correlation import request_id
+from ca_service.web.replies import rate_limit_headers
 
 ReportFault = Callable[[str, BaseException], None]
 """Told of every fault that is ours: the request id and the exception. It must not fail."""
@@ -43,6 +52,8 @@ _CODE_OF_STATUS = {
 _DEFAULT_RETRY_SECONDS = 5
 _KEPT_HEADERS = ("Allow", "Content-Range", "Retry-After", "WWW-Authenticate")
 
+_LIMIT = frozenset({"limit", "remaining", "reset_after"})
+
 _REASON_KEY = "ca_service.error_reason"
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
 _SNAKE = re.compile(r"_([a-z0-9])")
@@ -62,6 +73,8 @@ def install(app: Flask, report: ReportFault) -> None:
             headers["Retry-After"] = str(error.retry_after or _DEFAULT_RETRY_SECONDS)
         if status == 401:
             headers["WWW-Authenticate"] = "Bearer"
+        if isinstance(error, RateLimited) and error.facts.keys() >= _LIMIT:
+            headers.update(rate_limit_headers(**{name: error.facts[name] for name in _LIMIT}))
         return _answer(
             status, error.code, error.message, error.reason, {**error.facts, "remedy": error.remedy}, headers
         )

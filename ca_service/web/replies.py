@@ -11,15 +11,17 @@ PEM_CHAIN = "application/pem-certificate-chain"
 Headers = Sequence[tuple[str, str]]
 
 NEVER_CACHED = "no-store"
+_EXPOSED = "X-Request-Id, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset"
 CACHED_FOR_MINUTES = "public, max-age=300"
 """For what changes only when an operator rotates keys or edits the issuer file."""
 
 
-def json_reply(value: object, *, status: int = 200, cache: str = NEVER_CACHED) -> Response:
+def json_reply(
+    value: object, *, status: int = 200, cache: str = NEVER_CACHED, headers: Headers = ()
+) -> Response:
     """Answer with a JSON document."""
-    return bytes_reply(
-        json.dumps(value, separators=(",", ":")), "application/json", status=status, cache=cache
-    )
+    body = json.dumps(value, separators=(",", ":"))
+    return bytes_reply(body, "application/json", status=status, cache=cache, headers=headers)
 
 
 def bytes_reply(
@@ -30,13 +32,23 @@ def bytes_reply(
     return Response(body, status, [("Cache-Control", cache), *headers], content_type=content_type)
 
 
+def rate_limit_headers(limit: object, remaining: object, reset_after: object) -> Headers:
+    """Say what is left of a limit: requests, and seconds (draft-ietf-httpapi-ratelimit-headers-06 §5)."""
+    # The three fields of drafts up to 06: clients read them; hardly any reads the one of later drafts.
+    return (
+        ("RateLimit-Limit", str(limit)),
+        ("RateLimit-Remaining", str(remaining)),
+        ("RateLimit-Reset", str(reset_after)),
+    )
+
+
 def allow_any_origin(blueprint: Blueprint) -> None:
     """Let pages of every origin call this blueprint: nothing in it depends on cookies."""
 
     @blueprint.after_request
     def add_headers(reply: Response) -> Response:
         reply.headers.add("Access-Control-Allow-Origin", "*")
-        reply.headers.add("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
+        reply.headers.add("Access-Control-Expose-Headers", _EXPOSED)
         if "Allow" in reply.headers:  # the automatic answer to OPTIONS, which is also the preflight
             reply.headers["Access-Control-Allow-Methods"] = reply.headers["Allow"]
             reply.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, X-Request-Id"

@@ -1,6 +1,14 @@
 """The description of Fulcio's calls."""
 
-from ca_service.web.openapi.parts import JSON, PEM_CERTIFICATE, closed_object, operation, problems, reply
+from ca_service.web.openapi.parts import (
+    JSON,
+    PEM_CERTIFICATE,
+    RATE_LIMIT_HEADERS,
+    closed_object,
+    operation,
+    problems,
+    reply,
+)
 
 _TEXT: JSON = {"type": ["string", "null"]}
 _OCTETS: JSON = {
@@ -104,6 +112,7 @@ PATHS: JSON = {
                     "The certificate, which is in the log, and its chain: leaf first, root last.",
                     "application/json",
                     closed_object({"signedCertificateEmbeddedSct": closed_object({"chain": _CHAIN})}),
+                    headers=RATE_LIMIT_HEADERS,
                 ),
                 **problems(413),
             },
@@ -147,7 +156,12 @@ PATHS: JSON = {
             ["fulcio"],
             "Get a certificate, as cosign 2 and gitsign ask",
             {
-                "201": reply("The certificate and its chain, leaf first.", _PEM_CHAIN, _PEM_TEXT),
+                "201": reply(
+                    "The certificate and its chain, leaf first.",
+                    _PEM_CHAIN,
+                    _PEM_TEXT,
+                    headers=RATE_LIMIT_HEADERS,
+                ),
                 **problems(413),
             },
             security=[{"oidcToken": []}],

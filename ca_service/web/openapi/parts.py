@@ -27,9 +27,15 @@ _PROBLEMS = {
 }
 
 _REQUEST_ID = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
+RATE_LIMIT_HEADERS: JSON = {
+    f"RateLimit-{name}": {"$ref": f"#/components/headers/RateLimit{name}"}
+    for name in ("Limit", "Remaining", "Reset")
+}
+"""On calls that are limited by identity or issuer, while a limit is set and can be counted."""
+
 _EXTRA_HEADERS: dict[int, JSON] = {
     405: {"Allow": {"$ref": "#/components/headers/Allow"}},
-    429: {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}},
+    429: {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}, **RATE_LIMIT_HEADERS},
     503: {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}},
 }
 
@@ -143,6 +149,14 @@ COMPONENTS: JSON = {
     "headers": {
         "RequestId": _header("The name of this request in the service's log.", {"type": "string"}),
         "RetryAfter": _header("Seconds to wait before trying again.", {"type": "integer", "minimum": 1}),
+        "RateLimitLimit": _header(
+            "How many requests a minute the limit that is nearest to its end allows; absent without a limit.",
+            {"type": "integer", "minimum": 1},
+        ),
+        "RateLimitRemaining": _header("How many of them are left.", {"type": "integer", "minimum": 0}),
+        "RateLimitReset": _header(
+            "Seconds until all of them are there again.", {"type": "integer", "minimum": 1}
+        ),
         "Allow": _header("The methods this path is called with.", {"type": "string"}),
         "ETag": _header("Names these very octets; send it back as If-None-Match.", {"type": "string"}),
         "LastModified": _header("When this was signed.", {"type": "string"}),

@@ -1,0 +1,255 @@
+"""ports.RateLimiter: exact counts in this process or in a Redis, and no request that waits for either."""
+
+import multiprocessing
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+
+from ca_service.authority.ports import RATE_WINDOW_SECONDS, Allowance, RateLimiter
+from ca_service.cache.memory import MemoryRateLimiter
+from ca_service.cache.redis_server import PAUSE_SECONDS, RedisRateLimiter
+from ca_service.errors import ConfigurationError
+from tests.support.processes import wait_until
+from tests.support.redis_server import LocalRedis
+from tests.support.store import RecordingObserver
+
+Make = Callable[[float], RateLimiter]
+KEY = "5e" * 32
+QUICKLY = 0.5
+"""Seconds: the time-outs of one request, and a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalRedis]:
+    with LocalRedis() as started:
+        yield started
+
+
+@pytest.fixture
+def redis(server: LocalRedis) -> LocalRedis:
+    """The server, with nothing stored."""
+    with server.client() as client:
+        client.flushall()
+    return server
+
+
+@pytest.fixture
+def observer() -> RecordingObserver:
+    return RecordingObserver()
+
+
+@pytest.fixture
+def limiter(redis: LocalRedis, observer: RecordingObserver) -> Iterator[RedisRateLimiter]:
+    """One over Redis, with the window of the service."""
+    with closing(RedisRateLimiter(redis.url, observer)) as made:
+        yield made
+
+
+@pytest.fixture(params=["memory", "redis"])
+def make(
+    request: pytest.FixtureRequest, observer: RecordingObserver
+) -> Iterator[Callable[[float], RateLimiter]]:
+    """Make a limiter of either kind, with a window of so many seconds."""
+    if request.param == "memory":
+        yield lambda seconds: MemoryRateLimiter(window_seconds=seconds)
+        return
+    url = request.getfixturevalue("redis").url
+    made: list[RedisRateLimiter] = []
+
+    def over_redis(seconds: float) -> RateLimiter:
+        made.append(RedisRateLimiter(url, observer, window_seconds=seconds))
+        return made[-1]
+
+    yield over_redis
+    for each in made:
+        each.close()
+
+
+def taken(limiter: RateLimiter, key: str = KEY, limit: int = 3) -> Allowance:
+    """What is left, which must be known."""
+    allowance = limiter.take(key, limit)
+    assert allowance is not None
+    return allowance
+
+
+def test_a_limit_is_counted_down_to_its_end_and_not_below(make: Make) -> None:
+    limiter = make(RATE_WINDOW_SECONDS)
+    seen = [taken(limiter) for _ in range(5)]
+    assert [each.allowed for each in seen] == [True, True, True, False, False]
+    assert [each.remaining for each in seen] == [2, 1, 0, 0, 0]
+    assert {each.limit for each in seen} == {3}
+    assert all(RATE_WINDOW_SECONDS - 10 < each.reset_after <= RATE_WINDOW_SECONDS for each in seen)
+
+
+def test_keys_do_not_touch(make: Make) -> None:
+    limiter = make(RATE_WINDOW_SECONDS)
+    assert not [taken(limiter, limit=1) for _ in range(2)][-1].allowed
+    assert taken(limiter, "0f" * 32, limit=1).allowed
+
+
+def test_what_is_refused_does_not_lengthen_the_window(make: Make) -> None:
+    limiter = make(0.6)
+    began = time.monotonic()
+    assert taken(limiter, limit=1).allowed
+    wait_until(lambda: taken(limiter, limit=1).allowed, 20, "allowed again though others kept asking")
+    assert time.monotonic() - began > 0.5
+
+
+def test_exactly_the_limit_is_allowed_however_many_ask_at_once(make: Make) -> None:
+    limiter = make(RATE_WINDOW_SECONDS)
+    with ThreadPoolExecutor(16) as threads:
+        seen = list(threads.map(lambda _: limiter.take(KEY, 50), range(200)))
+    # A burst may meet a short time-out of a busy machine: such a request goes on, and is not counted here.
+    known = [each for each in seen if each is not None]
+    assert len(known) > 150
+    assert sum(each.allowed for each in known) <= 50
+    assert not taken(limiter, limit=50).allowed
+
+
+def _take_many(url: str, count: int) -> int:
+    with closing(RedisRateLimiter(url, RecordingObserver())) as limiter:
+        return sum(taken(limiter, limit=50).allowed for _ in range(count))
+
+
+def test_processes_and_nodes_share_one_count_in_redis(redis: LocalRedis) -> None:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(3) as processes:
+        allowed = processes.starmap(_take_many, [(redis.url, 40)] * 3)
+    assert sum(allowed) == 50
+    assert all(count <= 40 for count in allowed)
+
+
+def test_memory_forgets_what_has_ended() -> None:
+    now = [0.0]
+    limiter = MemoryRateLimiter(clock=lambda: now[0])
+    for number in range(1_000):
+        limiter.take(f"{number:064x}", 5)
+    assert len(limiter) == 1_000
+    now[0] = 61.0
+    assert taken(limiter, f"{0:064x}").remaining == 2
+    assert len(limiter) == 1
+
+
+def test_redis_holds_a_hash_that_ends_by_itself(redis: LocalRedis, limiter: RateLimiter) -> None:
+    taken(limiter)
+    with redis.client() as client:
+        assert client.keys() == [f"casvc:rate:{KEY}".encode()]
+        assert 0 < client.ttl(f"casvc:rate:{KEY}") <= RATE_WINDOW_SECONDS
+
+
+def test_a_count_that_lost_its_end_gets_one(redis: LocalRedis, limiter: RateLimiter) -> None:
+    with redis.client() as client:
+        client.set(f"casvc:rate:{KEY}", 7)
+        assert not taken(limiter).allowed
+        assert client.ttl(f"casvc:rate:{KEY}") > 0
+
+
+@pytest.mark.parametrize("rubbish", [b"not a number", b"", [b"a", b"list"], 9_223_372_036_854_775_807, -5])
+def test_rubbish_in_redis_lets_its_own_requests_through_and_no_others(
+    redis: LocalRedis, limiter: RateLimiter, observer: RecordingObserver, rubbish: bytes | int | list[bytes]
+) -> None:
+    with redis.client() as client:
+        if isinstance(rubbish, list):
+            client.rpush(f"casvc:rate:{KEY}", *rubbish)
+        else:
+            client.set(f"casvc:rate:{KEY}", rubbish, ex=60)
+    assert limiter.take(KEY, 3) is None
+    assert observer.counted == [("rate_limit_unavailable", {"reason": "nonsense"})]
+    assert taken(limiter, "0f" * 32).remaining == 2
+
+
+def test_a_dead_redis_slows_no_request_and_is_found_again(redis: LocalRedis) -> None:
+    observer, now = RecordingObserver(), [100.0]
+    with closing(RedisRateLimiter(redis.url, observer, clock=lambda: now[0])) as limiter:
+        assert taken(limiter).remaining == 2
+        redis.kill()
+        try:
+            began = time.monotonic()
+            assert [limiter.take(KEY, 3) for _ in range(500)] == [None] * 500
+            assert time.monotonic() - began < QUICKLY
+            reasons = [labels["reason"] for _, labels in observer.counted]
+            assert reasons == ["away"] + ["pause"] * 499
+        finally:
+            redis.start()
+        assert limiter.take(KEY, 3) is None, "the pause is not over"
+        now[0] += PAUSE_SECONDS
+        assert taken(limiter).remaining == 2
+        assert taken(limiter).remaining == 1
+
+
+def test_a_silent_redis_holds_one_request_for_a_tenth_of_a_second(
+    redis: LocalRedis, limiter: RateLimiter, observer: RecordingObserver
+) -> None:
+    taken(limiter)
+    redis.pause()
+    try:
+        began = time.monotonic()
+        assert [limiter.take(KEY, 3) for _ in range(100)] == [None] * 100
+        assert time.monotonic() - began < QUICKLY
+    finally:
+        redis.resume()
+    # An answer that comes late must not be taken for the answer to another question.
+    wait_until(lambda: limiter.take("0f" * 32, 9), 20, "a limiter that counts again")
+    assert taken(limiter, "ee" * 32, 9).remaining == 8
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"+OK\r\n" * 9,
+        b":many\r\n" * 9,
+        b"*2\r\n$3\r\none\r\n$3\r\ntwo\r\n" * 9,
+        b"*-1\r\n" * 9,
+        b"\xff\xfe\x00" * 100,
+        b"-NOAUTH Authentication required.\r\n" * 9,
+        b"",
+    ],
+)
+def test_a_server_that_is_no_redis_lets_requests_go_on(answer: bytes) -> None:
+    observer = RecordingObserver()
+    with _answering(answer) as url, closing(RedisRateLimiter(url, observer)) as limiter:
+        began = time.monotonic()
+        assert [limiter.take(KEY, 3) for _ in range(20)] == [None] * 20
+        assert time.monotonic() - began < 5 * QUICKLY
+    assert [event for event, _ in observer.counted] == ["rate_limit_unavailable"] * 20
+
+
+class _answering:  # noqa: N801 - used as a function in a with statement
+    """A TCP server that says the same to everybody, whatever they ask, and hangs up."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> str:
+        self._thread.start()
+        return f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+
+    def __exit__(self, *_: object) -> None:
+        # Closing alone does not wake who waits in accept().
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(10)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                asked, _ = self._listener.accept()
+            except OSError:
+                return
+            with asked:
+                asked.recv(4096)
+                asked.sendall(self._answer)
+
+
+def test_a_url_that_names_no_redis_is_refused_at_the_start() -> None:
+    with pytest.raises(ConfigurationError, match=r"redis\.url") as refused:
+        RedisRateLimiter("redis://:secret@127.0.0.1:port/0", RecordingObserver())
+    assert "secret" not in refused.value.message
