@@ -63,7 +63,7 @@ class Admission:
 
     def _key(self, *name: str) -> str:
         # Whoever can look into the limiter's server sees no address and no subject there.
-        return hmac.new(self._namespace, _unambiguous(*name), hashlib.sha256).hexdigest()
+        return hmac.digest(self._namespace, _unambiguous(*name), "sha256").hex()
 
 
 def token_use(token: str, verified: VerifiedToken) -> TokenUse:

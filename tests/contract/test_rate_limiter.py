@@ -253,3 +253,18 @@ def test_a_url_that_names_no_redis_is_refused_at_the_start() -> None:
     with pytest.raises(ConfigurationError, match=r"redis\.url") as refused:
         RedisRateLimiter("redis://:secret@127.0.0.1:port/0", RecordingObserver())
     assert "secret" not in refused.value.message
+
+
+def test_the_rights_that_the_documents_name_are_enough(
+    redis: LocalRedis, observer: RecordingObserver
+) -> None:
+    rights = ["-@all", "+incr", "+pttl", "+pexpire", "+evalsha", "+script|load"]
+    with redis.client() as client:
+        client.execute_command(
+            "ACL", "SETUSER", "limits", "on", ">word", "resetkeys", "~casvc:rate:*", *rights
+        )
+        client.script_flush()
+    url = redis.url.replace("redis://", "redis://limits:word@")
+    with closing(RedisRateLimiter(url, observer)) as limiter:
+        assert [taken(limiter).remaining for _ in range(2)] == [2, 1]
+    assert observer.counted == []
