@@ -1,5 +1,7 @@
 """`init`: a new authority in a directory of its own."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -40,7 +42,8 @@ from ca_service.vocabulary import format_time
 @click.option(
     "--passphrase-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Encrypt the private keys with the first line of this file (mode 0600).",
+    help="Encrypt the private keys with the first line of this file (mode 0600).  [default:"
+    " CASVC_KEYS__PASSPHRASE_FILE, or the passphrase in CASVC_KEYS__PASSPHRASE]",
 )
 def init(
     directory: Path,
@@ -59,7 +62,6 @@ def init(
     The addresses are written into every certificate for years to come, so choose names you will keep.
     """
     from ca_service.cli.founding import Plan, found
-    from ca_service.keys.file import read_passphrase
 
     if status_url is None:
         if not url.startswith("http://"):
@@ -68,9 +70,7 @@ def init(
                 " address for CRL and OCSP, such as --status-url http://status.example.com"
             )
         status_url = url
-    passphrase = None
-    if passphrase_file is not None:
-        passphrase = read_passphrase(passphrase_file, setting="--passphrase-file")
+    passphrase, passphrase_file = _passphrase(passphrase_file, os.environ)
     made = found(directory, Plan(url, status_url, organization, key_type, passphrase, passphrase_file))
     folder = made.settings_file.parent
     click.echo(f"Made a code-signing authority in {folder}")
@@ -88,8 +88,25 @@ def init(
         f"  4. Move {folder / 'offline'} to a medium kept off this machine: only the root's CRL, due in"
     )
     click.echo("     12 months, and a new issuing certificate, due in 3 years, need the root key.")
-    if passphrase_file is None:
+    if passphrase is None:
         click.echo("The private keys are not encrypted; --passphrase-file would have done so.")
+
+
+def _passphrase(file: Path | None, environ: Mapping[str, str]) -> tuple[bytes | None, Path | None]:
+    """The passphrase, and the file that ca.toml must name: what the environment says, `serve` hears too."""
+    from ca_service.keys.file import read_passphrase
+    from ca_service.settings.reading import environment_name
+
+    variable, file_variable = environment_name("keys.passphrase"), environment_name("keys.passphrase_file")
+    given = environ.get(variable)
+    named = environ.get(file_variable)
+    if given and (file is not None or named):
+        raise click.UsageError(f"{variable} and a passphrase file are both given; which of them is meant?")
+    if file is not None:
+        return read_passphrase(file, setting="--passphrase-file"), file
+    if named:
+        return read_passphrase(Path(named), setting=file_variable), None
+    return (given.encode() if given else None), None
 
 
 def _described(certificate: x509.Certificate) -> str:

@@ -103,6 +103,20 @@ def test_an_existing_empty_directory_is_taken(tmp_path: Path) -> None:
     assert not list((tmp_path / "ca").glob(".founding*"))
 
 
+def test_keys_are_encrypted_with_the_passphrase_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CASVC_KEYS__PASSPHRASE", "correct horse")
+    done = run("init", "--dir", tmp_path / "ca")
+    assert done.exit_code == 0, done.output
+    settings = load_settings(tmp_path / "ca" / "ca.toml", {})
+    for key in (settings.authority.key, settings.log.key, tmp_path / "ca" / "offline/root.key"):
+        assert b"ENCRYPTED" in key.read_bytes()
+    read_private_key(settings.authority.key, b"correct horse")
+    assert "correct horse" not in done.output + settings.origin.file.read_text()
+    assert run("init", "--dir", tmp_path / "b", "--passphrase-file", tmp_path / "x").exit_code == 2
+
+
 def test_keys_are_encrypted_with_a_passphrase_file_and_the_settings_name_it(tmp_path: Path) -> None:
     secret = tmp_path / "passphrase"
     secret.touch(0o600)
