@@ -80,6 +80,7 @@ class SqliteFile:
             "foreign_keys = ON",
             "temp_store = MEMORY",
             "trusted_schema = OFF",
+            "wal_autocheckpoint = 4000",  # pages: index pages change often, and are copied back together
             "cache_size = -32768",  # 32 MiB a connection: index pages of a million entries stay in memory
         ):
             connection.execute(f"PRAGMA {pragma}").close()
@@ -130,7 +131,7 @@ class SqliteFile:
                 f"the lock file beside the database cannot be opened: {error.strerror}; "
                 "the service must be able to write to the database's folder"
             ) from error
-        pause = 0.0002
+        pause = 0.0004  # a batch is written in about 1 ms
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
