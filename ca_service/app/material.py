@@ -9,8 +9,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ca_service.authority.log import LogIdentity
 from ca_service.authority.publication import PublishedCrl
 from ca_service.errors import ConfigurationError
-from ca_service.identity.issuer_file import parse_issuer_file
-from ca_service.identity.issuers import IssuerDirectory
 from ca_service.keys.file import read_passphrase, read_private_key
 from ca_service.pki.authority_certificates import Authority
 from ca_service.pki.crl import verify_crl
@@ -33,7 +31,7 @@ def authority(settings: Settings, secret: bytes | None) -> Authority:
     """The issuing key with its chain; raises ConfigurationError when they do not belong together."""
     path = settings.authority.certificates
     try:
-        certificates = x509.load_pem_x509_certificates(_content(path, "[authority] certificates"))
+        certificates = x509.load_pem_x509_certificates(content_of(path, "[authority] certificates"))
     except ValueError as error:
         raise ConfigurationError(
             f"[authority] certificates: {path} does not hold PEM certificates: {error}"
@@ -66,19 +64,10 @@ def log_key(
     )
 
 
-def issuers(settings: Settings) -> IssuerDirectory:
-    """The identity providers of the issuer file; raises ConfigurationError naming file, issuer and member."""
-    try:
-        text = _content(settings.issuers, "issuers").decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"issuers: {settings.issuers} is not UTF-8 text: {error}") from error
-    return parse_issuer_file(text, str(settings.issuers))
-
-
 def root_crls(settings: Settings, issuing: Authority) -> Mapping[KeyId, PublishedCrl]:
     """The CRL that the offline root signed, by root key; raises ConfigurationError when it is another's."""
     path = settings.authority.root_crl
-    der = _content(path, "[authority] root_crl")
+    der = content_of(path, "[authority] root_crl")
     try:
         crl = verify_crl(der, issuing.root)
         number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
@@ -100,7 +89,8 @@ def root_crls(settings: Settings, issuing: Authority) -> Mapping[KeyId, Publishe
     }
 
 
-def _content(path: Path, setting: str) -> bytes:
+def content_of(path: Path, setting: str) -> bytes:
+    """Read a file that a setting names; raises ConfigurationError naming both."""
     try:
         return path.read_bytes()
     except OSError as error:

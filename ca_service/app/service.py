@@ -9,11 +9,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 
 from flask import Flask
 
 from ca_service.app import material
+from ca_service.app.issuers import IssuersInForce
 from ca_service.authority.admission import Admission, RateLimits
 from ca_service.authority.issuance import Issuance, IssuancePolicy
 from ca_service.authority.log import LogIdentity
@@ -25,14 +26,13 @@ from ca_service.authority.trust import TrustMaterial
 from ca_service.cache.memory import MemoryRateLimiter
 from ca_service.cache.redis_server import RedisRateLimiter
 from ca_service.errors import CAError
-from ca_service.identity.issuers import IssuerDirectory
 from ca_service.oidc.verifier import TokenVerifier
 from ca_service.outbound.client import OutboundClient
 from ca_service.pki.authority_certificates import Authority
-from ca_service.pki.sct import precertificate_leaf
 from ca_service.settings import Settings
 from ca_service.store.blocks import SqlBlocks
 from ca_service.store.database import Database
+from ca_service.store.entry_kinds import CertificateEntries
 from ca_service.store.issued import SqlIssuedCertificates
 from ca_service.store.logs import SqlLogReader
 from ca_service.store.revocations import SqlRevocations
@@ -63,7 +63,7 @@ class Service:
     log: LogIdentity
     log_reader: SqlLogReader
     sequencer: BatchingSequencer
-    issuers: Callable[[], IssuerDirectory]
+    issuers: IssuersInForce
     tokens: TokenVerifier
     issuance: Issuance
     revocations: SqlRevocations
@@ -116,14 +116,14 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
     database = Database(settings.database.url, folder=settings.folder)
     authority = material.authority(settings, secret)
     sign_with_log_key, log_identity = material.log_key(settings, authority, secret)
-    directory = material.issuers(settings)
-    if dev is not None:
-        directory = replace(directory, issuers=(*directory.issuers, dev.issuer()))
+    issuers = IssuersInForce(settings, dev.issuer() if dev else None)
     tokens = TokenVerifier(
-        lambda: directory,
+        issuers.current,
         OutboundClient(settings.oidc.private_networks).get,
         _clock,
         built_in_keys={dev.issuer_url: dev.jwks()} if dev else {},
+        stale_seconds=settings.oidc.stale_keys_hours * 3600,
+        observer=observer,
     )
     sequencer = BatchingSequencer(
         database,
@@ -131,7 +131,7 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
         sign_with_log_key,
         _clock,
         observer,
-        encode_leaf=precertificate_leaf,
+        entries=CertificateEntries(),
         queue_size=settings.log.queue_size,
         batch_size=settings.log.batch_size,
         timeout=_APPEND_SECONDS,
@@ -155,7 +155,7 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
         log=log_identity,
         log_reader=SqlLogReader(database, log_identity.shard),
         sequencer=sequencer,
-        issuers=lambda: directory,
+        issuers=issuers,
         tokens=tokens,
         issuance=Issuance(
             authority=authority,
@@ -223,12 +223,12 @@ def create_app(service: Service) -> Flask:
         dev_idp_url=service.dev.issuer_url if service.dev else None,
     )
     for blueprint in (
-        fulcio.blueprint(service.issuance, service.trust, service.issuers),
+        fulcio.blueprint(service.issuance, service.trust, service.issuers.current),
         log.blueprint(logs, service.trust.roots_der()),
         status.blueprint(service.responder, service.publication, service.trust),
         trust.blueprint(service.trust, dict),
         health.blueprint(service.checks),
-        home.blueprint(addresses, service.issuers, service.trust, logs, dict),
+        home.blueprint(addresses, service.issuers.current, service.trust, logs, dict),
         openapi.blueprint(openapi.document()),
         *([dev_idp.blueprint(service.dev)] if service.dev else []),
     ):

@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ca_service.app import material
+from ca_service.app.issuers import read_issuers
 from ca_service.authority.log import CLOCK_TOLERANCE_MS, LogIdentity
 from ca_service.cli.host import clock
-from ca_service.cli.serve import refuse_development_issuers, refuse_open_http
+from ca_service.cli.serve import refuse_open_http
 from ca_service.errors import CAError, ConfigurationError
+from ca_service.identity.issuers import Issuer
 from ca_service.merkle.checkpoint import tree_head_input
 from ca_service.oidc.discovery import fetch_keys
 from ca_service.outbound.client import OutboundClient
@@ -141,25 +143,59 @@ def _database(settings: Settings, log: LogIdentity | None) -> Iterator[Finding]:
 
 
 def _issuers(settings: Settings, *, ask: bool) -> Iterator[Finding]:
-    directory = material.issuers(settings)
-    refuse_development_issuers(settings, directory)
+    directory = read_issuers(settings)
     if not directory.issuers and not directory.wildcards:
         yield Finding("issuers", WARNING, f"{settings.issuers} names none yet: nobody gets a certificate")
     for remark in directory.remarks:
         yield Finding("issuers", WARNING, remark)
     client = OutboundClient(settings.oidc.private_networks)
     for issuer in directory.issuers:
-        name = f"issuer {issuer.issuer_url}"
-        if not ask:
-            yield Finding(name, GOOD, f"type {issuer.type}; not asked")
-            continue
-        try:
-            keys = fetch_keys(issuer, issuer.issuer_url, client.get, retry_after=0)
-        except CAError as error:
-            yield Finding(name, FAILED, error.message)
+        if ask:
+            yield from _asked(issuer, client)
         else:
-            yield Finding(
-                name, GOOD, f"type {issuer.type}; answers and publishes {len(keys.keys)} usable keys"
-            )
+            yield Finding(f"issuer {issuer.issuer_url}", GOOD, f"{_rules(issuer)}; not asked")
     for issuer in directory.wildcards:
-        yield Finding(f"issuer {issuer.issuer_url}", GOOD, "a pattern, so there is nobody to ask")
+        yield Finding(
+            f"issuers {issuer.issuer_url}",
+            GOOD,
+            f"{_rules(issuer)}; a pattern, each * for letters, digits, - and _, so there is nobody to ask",
+        )
+
+
+def _asked(issuer: Issuer, client: OutboundClient) -> Iterator[Finding]:
+    name = f"issuer {issuer.issuer_url}"
+    try:
+        found = fetch_keys(issuer, issuer.issuer_url, client.get, retry_after=0)
+    except CAError as error:
+        yield Finding(name, FAILED, error.message)
+        return
+    keys = [key for keys in found.keys.values() for key in keys]
+    fitting = [key for key in keys if key.algorithms.intersection(issuer.algorithms)]
+    usable = set().union(*(key.algorithms for key in fitting)).intersection(issuer.algorithms)
+    algorithms = ", ".join(name for name in issuer.algorithms if name in usable)
+    if not fitting:
+        yield Finding(
+            name,
+            FAILED,
+            f"answers, but publishes no key that its tokens could be verified with: {len(keys)} usable keys,"
+            f" none for {', '.join(issuer.algorithms)}",
+        )
+    else:
+        yield Finding(
+            name,
+            GOOD,
+            f"{_rules(issuer)}; its discovery document names it, and it publishes {len(fitting)} usable"
+            f" {'key' if len(fitting) == 1 else 'keys'} for {algorithms}",
+        )
+    for why in found.refused.values():
+        yield Finding(name, WARNING, f"one of its keys is not used: {why}")
+
+
+def _rules(issuer: Issuer) -> str:
+    """What is asked of the issuer's tokens, in a few words."""
+    rules = [f"type {issuer.type}, audience {issuer.client_id}{' alone' if issuer.strict_audience else ''}"]
+    if issuer.rules.required:
+        rules.append(f"required claims {', '.join(issuer.rules.required)}")
+    if issuer.rules.email_domains:
+        rules.append(f"addresses of {', '.join(sorted(issuer.rules.email_domains))}")
+    return ", ".join(rules)

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
     from ca_service.app import Service
-    from ca_service.identity.issuers import IssuerDirectory
-
-_DEV_PATH = "/dev-idp"
 
 
 @click.command()
@@ -32,7 +29,8 @@ def serve(settings: Settings, bind: str | None, workers: int | None) -> None:
     """Run the service.
 
     Settings, keys, certificates, database and issuers are checked before the first request is taken; what is
-    wrong is named, with exit code 2. Stops on SIGTERM after the running requests.
+    wrong is named, with exit code 2. Stops on SIGTERM after the running requests. On SIGHUP the issuer file
+    is read anew without dropping a request; one that is wrong is refused in the log, and the old one stays.
 
     Off loopback, plain http is refused unless [server] behind_proxy says that a proxy in front ends TLS.
     """
@@ -46,9 +44,8 @@ def serve(settings: Settings, bind: str | None, workers: int | None) -> None:
 
 
 def _service(settings: Settings) -> "Service":
-    from ca_service.app import build_service, material
+    from ca_service.app import build_service
 
-    refuse_development_issuers(settings, material.issuers(settings))
     return build_service(settings)
 
 
@@ -84,7 +81,9 @@ def run_server(settings: Settings, build: Callable[[], "Service"]) -> None:
 
             port = settings.metrics.bind.rpartition(":")[2]
             application = by_port(port, metrics_page(service.observer), application)
-        options = server_options(settings, after_fork=service.after_fork, close=service.close)
+        options = server_options(
+            settings, after_fork=service.after_fork, close=service.close, reload=service.issuers.reload
+        )
         ServerApplication(application, options).run()
 
 
@@ -96,19 +95,6 @@ def refuse_open_http(settings: Settings) -> None:
             " would show identity tokens to the network; bind to 127.0.0.1, or set [server] behind_proxy ="
             " true when a proxy in front ends TLS"
         )
-
-
-def refuse_development_issuers(settings: Settings, issuers: "IssuerDirectory") -> None:
-    """Raise ConfigurationError when the issuer file names the development identity provider.
-
-    Anybody can get any identity from it; only `ca-service dev` adds it, in memory and on loopback.
-    """
-    for issuer in (*issuers.issuers, *issuers.wildcards):
-        if issuer.issuer_url.rstrip("/").endswith(_DEV_PATH):
-            raise ConfigurationError(
-                f"issuers: {settings.issuers} names {issuer.issuer_url}, a development identity provider that"
-                " gives any identity to anybody; remove it, or use `ca-service dev`"
-            )
 
 
 def refuse_other_database(service: "Service") -> None:

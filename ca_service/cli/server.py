@@ -65,9 +65,17 @@ class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ship
 
 
 def server_options(
-    settings: Settings, *, after_fork: Callable[[], None], close: Callable[[], None]
+    settings: Settings,
+    *,
+    after_fork: Callable[[], None],
+    close: Callable[[], None],
+    reload: Callable[[], object],
 ) -> dict[str, object]:
-    """Gunicorn's options; `after_fork` runs in each new worker, `close` when it ends."""
+    """Gunicorn's options; `after_fork` runs in each new worker, `close` when it ends.
+
+    `reload` runs on SIGHUP in the first process, which then replaces its workers by copies of itself; it
+    must not raise.
+    """
 
     def post_fork(_arbiter: object, _worker: object) -> None:
         after_fork()
@@ -80,6 +88,9 @@ def server_options(
             from ca_service.telemetry.multiprocess import forget_process
 
             forget_process(worker.pid)
+
+    def on_reload(_arbiter: object) -> None:
+        reload()
 
     def when_ready(arbiter: Any) -> None:
         for listener in arbiter.LISTENERS:
@@ -115,6 +126,7 @@ def server_options(
         "worker_exit": worker_exit,
         "child_exit": child_exit,
         "when_ready": when_ready,
+        "on_reload": on_reload,
     }
 
 

@@ -38,8 +38,16 @@ class ClaimPath:
             value = value.get(name) if isinstance(value, Mapping) else None
         if value is None or value == "":
             raise TokenClaimMissing(
-                f"the token has no claim at {self.text}", claim=self.text, expected="a string"
+                f"the token has no claim at {self.text}, which this issuer's tokens need",
+                claim=self.text,
+                expected="a string",
+                received="no such claim" if value is None else "an empty string",
             )
         if not isinstance(value, str):
-            raise TokenClaimInvalid(f"the token's claim at {self.text} must be a string", claim=self.text)
+            raise TokenClaimInvalid(
+                f"the token's claim at {self.text} must be a string",
+                claim=self.text,
+                expected="a string",
+                received="another type",
+            )
         return value

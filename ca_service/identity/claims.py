@@ -33,6 +33,7 @@ def text_claim(claims: Mapping[str, object], name: str) -> str:
             f"the token has no claim {name!r}, which this issuer's tokens need",
             claim=name,
             expected="a string",
+            received="no such claim" if value is None else "an empty string",
         )
     raise TokenClaimInvalid(
         f"the token's claim {name!r} must be a string, not {json_kind(value)}",

@@ -53,6 +53,23 @@ class CiProvider:
     defaults: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class ClaimRules:
+    """What the operator asks of an issuer's tokens, beside what its type asks; made by policies.restrict.
+
+    `required` maps a claim, as the operator names it, to the way down to it and the values it may have;
+    `email_domains`, in lower case, are those that addresses may have, any when empty.
+    """
+
+    required: Mapping[str, tuple[tuple[str, ...], tuple[str | bool | int | float, ...]]] = field(
+        default_factory=dict
+    )
+    email_domains: frozenset[str] = frozenset()
+
+
+NO_RULES = ClaimRules()
+
+
 @dataclass(frozen=True)
 class Issuer:
     """One trusted issuer; `issuer_url` holds `*` for a wildcard. Members are those of the issuer file."""
@@ -73,6 +90,7 @@ class Issuer:
     skip_email_verification: bool = False
     strict_audience: bool = False
     algorithms: tuple[str, ...] = DEFAULT_ALGORITHMS
+    rules: ClaimRules = NO_RULES
 
     @property
     def challenge(self) -> str:

@@ -45,6 +45,15 @@ def check_email_address(address: str) -> None:
         raise ValueError("the part after the @ is not a domain name of at least two labels")
 
 
+def check_domain(domain: str) -> None:
+    """Check a domain name of at least two labels, in ASCII (RFC 1035 §2.3.1); raises ValueError."""
+    if len(domain) > _MAX_ADDRESS or not _DOMAIN.fullmatch(domain):
+        raise ValueError(
+            "a domain is written like example.com, with xn-- labels when it is internationalised, and "
+            "without @, * or a dot in front"
+        )
+
+
 def is_email_address(text: str) -> bool:
     """Say whether a text would pass for an e-mail address, whatever script it is written in."""
     local_part, at, domain = text.rpartition("@")
@@ -70,7 +79,11 @@ def uri_name(text: str) -> str:
 
 def origin_of(url: str) -> tuple[str, str]:
     """Return a URL's scheme and host in lower case; raises ValueError: no host, or user information."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # What urllib says repeats the host.
+        raise ValueError("it is not a URL") from None
     if "\\" in url or _CONTROL.search(url) or " " in parts.netloc:
         raise ValueError("it has characters no URL has")
     if not parts.hostname:

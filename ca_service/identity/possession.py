@@ -32,7 +32,9 @@ def verify_possession(public_key: object, proof: bytes, challenges: Sequence[str
     if not proof:
         raise ProofInvalid(
             "no proof of possession came with the public key; "
-            "expected its signature over the token's challenge claim (email, or sub)"
+            "expected its signature over the token's challenge claim (email, or sub)",
+            expected="a signature over the token's challenge claim",
+            received="none",
         )
     if len(proof) <= _MAX_PROOF:
         for challenge in challenges:
@@ -40,7 +42,9 @@ def verify_possession(public_key: object, proof: bytes, challenges: Sequence[str
                 return
     raise ProofInvalid(
         "the proof of possession does not verify with the public key: expected its signature over the UTF-8 "
-        "text of the token's challenge claim (email, or sub), with SHA-256 or the hash that fits the curve"
+        "text of the token's challenge claim (email, or sub), with SHA-256 or the hash that fits the curve",
+        expected="a signature of the public key over the token's challenge claim",
+        received="another signature",
     )
 
 

@@ -14,6 +14,7 @@ from ca_service.identity.names import (
     origin_of,
     uri_name,
 )
+from ca_service.identity.policies import check_policy
 from ca_service.vocabulary import SubjectKind, SubjectName
 
 _VERIFIED = (True, "true", "True")
@@ -39,10 +40,12 @@ class Principal:
 def principal_for(token: VerifiedToken) -> Principal:
     """Make the principal of a verified token by the rules of its issuer's type.
 
-    Raises TokenClaimMissing, TokenClaimInvalid or EmailNotVerified, which name the claim and never its value.
+    Raises TokenClaimMissing, TokenClaimInvalid, EmailNotVerified or, by the operator's policy,
+    IdentityRefused, which name the claim and never its value.
     """
     issuer = token.issuer
     subject, found = _SUBJECTS[issuer.type](token)
+    check_policy(token)
     claim_path = issuer.issuer_claim
     oidc_issuer = claim_path.read(token.claims) if claim_path else token.issuer_url
     oidc_subject = text_claim(token.claims, "sub")
@@ -75,17 +78,12 @@ def _email(token: VerifiedToken) -> _Found:
     if not token.issuer.skip_email_verification and not (
         isinstance(verified, bool | str) and verified in _VERIFIED
     ):
-        came = (
-            "is absent"
-            if verified is None
-            else f"is {verified}"
-            if isinstance(verified, bool)
-            else "is not true"
-        )
+        came = "absent" if verified is None else "not true"
         raise EmailNotVerified(
-            f"the token's claim 'email_verified' {came}; expected true",
+            f"the token's claim 'email_verified' is {came}; expected true",
             claim="email_verified",
             expected="true",
+            received=came,
         )
     try:
         check_email_address(address)
@@ -93,6 +91,8 @@ def _email(token: VerifiedToken) -> _Found:
         raise TokenClaimInvalid(
             f"the token's claim 'email' is not an e-mail address that a certificate can hold: {problem}",
             claim="email",
+            expected="an e-mail address that a certificate can hold",
+            received=str(problem),
         ) from None
     return SubjectName(SubjectKind.EMAIL, address), {}
 
@@ -134,7 +134,10 @@ def _kubernetes(token: VerifiedToken) -> _Found:
     claim = token.claims.get("kubernetes.io")
     if claim is None:
         raise TokenClaimMissing(
-            "the token has no claim 'kubernetes.io'", claim="kubernetes.io", expected="an object"
+            "the token has no claim 'kubernetes.io', which a Kubernetes service account's token needs",
+            claim="kubernetes.io",
+            expected="an object",
+            received="no such claim",
         )
     if not isinstance(claim, Mapping):
         raise _invalid("kubernetes.io", f"it must be an object, not {json_kind(claim)}")
@@ -144,7 +147,10 @@ def _kubernetes(token: VerifiedToken) -> _Found:
     for member, value in (("namespace", namespace), ("serviceaccount.name", name)):
         if not isinstance(value, str) or not value:
             raise TokenClaimMissing(
-                f"the token's claim 'kubernetes.io' has no {member}", claim=f"kubernetes.io/{member}"
+                f"the token's claim 'kubernetes.io' has no {member}; expected a Kubernetes name",
+                claim=f"kubernetes.io/{member}",
+                expected="a Kubernetes name",
+                received="no such claim",
             )
         if not _KUBERNETES_NAME.fullmatch(value):
             raise _invalid(f"kubernetes.io/{member}", "it is not a Kubernetes name (RFC 1123)")
@@ -170,6 +176,8 @@ def _ci_provider(token: VerifiedToken) -> _Found:
         raise TokenClaimInvalid(
             f"the subject that the template of CI provider {provider.name} makes is not a URI: {problem}",
             claim="subject-alternative-name-template",
+            expected="claims that make a URI",
+            received=str(problem),
         ) from None
     rendered = {name: template.render(values) for name, template in provider.extensions.items()}
     return subject, {name: text for name, text in rendered.items() if text}
@@ -186,7 +194,12 @@ def _chainguard(token: VerifiedToken) -> _Found:
 
 
 def _invalid(claim: str, problem: str) -> TokenClaimInvalid:
-    return TokenClaimInvalid(f"the token's claim {claim!r} is not accepted: {problem}", claim=claim)
+    return TokenClaimInvalid(
+        f"the token's claim {claim!r} is not accepted: {problem}",
+        claim=claim,
+        expected="a value that this issuer's type accepts",
+        received=problem,
+    )
 
 
 _SUBJECTS: Mapping[IssuerType, Callable[[VerifiedToken], _Found]] = {

@@ -78,12 +78,16 @@ def _written(name: str, value: object) -> str:
         return str(int(value)) if value.is_integer() else repr(value)
     if value is None:
         raise TokenClaimMissing(
-            f"the token has no claim {name!r}, and its CI provider has no default for it", claim=name
+            f"the token has no claim {name!r}, and its CI provider has no default for it",
+            claim=name,
+            expected="a string, number or boolean",
+            received="no such claim",
         )
     raise TokenClaimInvalid(
         f"the token's claim {name!r} must be a string, number or boolean to stand in a certificate",
         claim=name,
         expected="a string, number or boolean",
+        received="another type",
     )
 
 

@@ -51,7 +51,10 @@ def check_claims(claims: dict[str, object], issuer: Issuer, now: int) -> Verifie
     except InvalidClaimError as problem:
         name = problem.claim
         raise TokenClaimInvalid(
-            f"the token's claim {name!r} is not of the form OpenID Connect gives it", claim=name
+            f"the token's claim {name!r} is not of the form OpenID Connect gives it",
+            claim=name,
+            expected="the form of OpenID Connect Core §2",
+            received=json_kind(claims.get(name)),
         ) from None
     except JoseError:
         raise TokenClaimInvalid("the token's claims are not those of an OpenID Connect ID token") from None
@@ -65,13 +68,20 @@ def _check_audience(claims: Mapping[str, object], issuer: Issuer) -> None:
             f"the token has no claim 'aud'; expected {shown(issuer.client_id)}",
             claim="aud",
             expected=issuer.client_id,
+            received="no such claim",
         )
     audiences = [audience] if isinstance(audience, str) else audience
     if not isinstance(audiences, list) or not all(isinstance(name, str) for name in audiences):
-        raise TokenClaimInvalid("the token's claim 'aud' must be a string or a list of strings", claim="aud")
+        raise TokenClaimInvalid(
+            "the token's claim 'aud' must be a string or a list of strings",
+            claim="aud",
+            expected="a string or a list of strings",
+            received=json_kind(audience),
+        )
     if issuer.client_id not in audiences:
         raise TokenAudienceMismatch(
             f"the token's audience is {shown(audience)}; expected {shown(issuer.client_id)}",
+            claim="aud",
             expected=issuer.client_id,
             received=bare(audience),
         )
@@ -79,7 +89,8 @@ def _check_audience(claims: Mapping[str, object], issuer: Issuer) -> None:
         raise TokenAudienceMismatch(
             f"the token's audience is {shown(audience)}; this issuer's tokens must be for "
             f"{shown(issuer.client_id)} alone",
-            expected=issuer.client_id,
+            claim="aud",
+            expected=f"{issuer.client_id} alone",
             received=bare(audience),
         )
 
@@ -87,16 +98,27 @@ def _check_audience(claims: Mapping[str, object], issuer: Issuer) -> None:
 def _check_times(claims: Mapping[str, object], now: int) -> None:
     expires = _time(claims, "exp")
     if expires is None:
-        raise TokenClaimMissing("the token has no claim 'exp', so it would never expire", claim="exp")
+        raise TokenClaimMissing(
+            "the token has no claim 'exp', so it would never expire",
+            claim="exp",
+            expected="a time to come",
+            received="no such claim",
+        )
     if expires <= now:
         raise TokenExpired(
             f"the token expired at {format_seconds(int(expires))}; it is now {format_seconds(now)}",
             claim="exp",
+            expected=f"later than {format_seconds(now)}",
             received=format_seconds(int(expires)),
             now=format_seconds(now),
         )
     if expires > now + _MAX_LIFETIME:
-        raise TokenClaimInvalid("the token's claim 'exp' lies more than ten years ahead", claim="exp")
+        raise TokenClaimInvalid(
+            f"the token's claim 'exp' says {format_seconds(int(expires))}, more than ten years ahead",
+            claim="exp",
+            expected=f"earlier than {format_seconds(now + _MAX_LIFETIME)}",
+            received=format_seconds(int(expires)),
+        )
     for name in ("iat", "nbf"):
         since = _time(claims, name)
         if since is not None and since > now + LEEWAY:
@@ -104,6 +126,7 @@ def _check_times(claims: Mapping[str, object], now: int) -> None:
                 f"the token's claim {name!r} says {format_seconds(int(since))}, but it is now "
                 f"{format_seconds(now)}; {LEEWAY} seconds of difference are accepted",
                 claim=name,
+                expected=f"no later than {format_seconds(now + LEEWAY)}",
                 received=format_seconds(int(since)),
                 now=format_seconds(now),
             )
@@ -123,7 +146,12 @@ def _time(claims: Mapping[str, object], name: str) -> int | float | None:
         )
     # Comparisons with NaN are false, and infinity is not within the bounds.
     if not 0 <= value <= _LATEST:
-        raise TokenClaimInvalid(f"the token's claim {name!r} is no moment between 1970 and 9999", claim=name)
+        raise TokenClaimInvalid(
+            f"the token's claim {name!r} is no moment between 1970 and 9999",
+            claim=name,
+            expected="a number of seconds since 1970",
+            received="a number that is no such moment",
+        )
     return value
 
 

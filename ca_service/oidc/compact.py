@@ -6,6 +6,7 @@ from functools import lru_cache
 from joserfc.util import urlsafe_b64decode
 
 from ca_service.errors import TokenAlgorithmRefused, TokenKeyUnknown, TokenMalformed
+from ca_service.identity.claims import json_kind
 from ca_service.oidc.strict_json import read_object
 
 MAX_TOKEN = 16 * 1024
@@ -51,8 +52,8 @@ def read_token(token: str) -> CompactToken:
             f"the identity token has {dots} dots; expected header, payload and signature with 2 between them"
             if token.isascii()
             else "the identity token has characters that are not ASCII; expected base64url",
-            expected="2 dots",
-            received=f"{dots} dots",
+            expected="2 dots" if token.isascii() else "base64url",
+            received=f"{dots} dots" if token.isascii() else "characters that are not ASCII",
         )
     head, payload, signature = token.split(".")
     header = _read_header(head)
@@ -71,29 +72,57 @@ def read_token(token: str) -> CompactToken:
 @lru_cache(maxsize=256)
 def _read_header(encoded: str) -> Header:
     if len(encoded) > _MAX_HEADER:
-        raise TokenMalformed(f"the identity token's header has over {_MAX_HEADER} characters")
+        raise TokenMalformed(
+            f"the identity token's header has {len(encoded)} characters; at most {_MAX_HEADER} are read",
+            part="header",
+            expected=f"at most {_MAX_HEADER} characters",
+            received=f"{len(encoded)} characters",
+        )
     try:
         header = read_object(urlsafe_b64decode(encoded.encode()))
     except ValueError as problem:
         raise _malformed("header", problem) from None
     if "crit" in header:
         # RFC 7515 §4.1.11: what is critical must be understood, and no extension is.
-        raise TokenMalformed("the identity token's header has 'crit'; this service understands no extension")
+        raise TokenMalformed(
+            "the identity token's header has 'crit'; this service understands no extension",
+            part="header",
+            expected="no 'crit'",
+            received="'crit'",
+        )
     algorithm = header.get("alg")
     if not isinstance(algorithm, str) or not algorithm:
-        raise TokenAlgorithmRefused("the identity token's header names no signing algorithm ('alg')")
+        raise TokenAlgorithmRefused(
+            "the identity token's header names no signing algorithm; expected 'alg'",
+            part="header",
+            expected="'alg'",
+            received="none",
+        )
     key_id = header.get("kid")
     if key_id is None:
         raise TokenKeyUnknown(
             "the identity token's header names no key ('kid'); expected the id of one of the issuer's keys",
-            expected="kid",
+            part="header",
+            expected="'kid'",
+            received="none",
         )
     if not isinstance(key_id, str) or not 0 < len(key_id) <= _MAX_KEY_ID:
-        raise TokenMalformed(f"the identity token's 'kid' must be a string of 1 to {_MAX_KEY_ID} characters")
+        expected = f"a string of 1 to {_MAX_KEY_ID} characters"
+        raise TokenMalformed(
+            f"the identity token's 'kid' must be {expected}",
+            part="header",
+            expected=expected,
+            received="another length" if isinstance(key_id, str) else json_kind(key_id),
+        )
     return Header(algorithm, key_id)
 
 
 def _malformed(part: str, problem: ValueError) -> TokenMalformed:
     # binascii's own words add nothing: the library raises it empty.
     why = str(problem) if type(problem) is ValueError else "it is not unpadded base64url"
-    return TokenMalformed(f"the identity token's {part} cannot be read: {why}", part=part)
+    return TokenMalformed(
+        f"the identity token's {part} cannot be read: {why}",
+        part=part,
+        expected="unpadded base64url" if part == "signature" else "a JSON object in unpadded base64url",
+        received=why,
+    )

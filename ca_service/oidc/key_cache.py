@@ -1,6 +1,7 @@
 """Issuers' keys, kept in this process: no network once an issuer is known, and one fetch at a time for each.
 
-While an issuer is down its old keys go on being used; while one is slow, the others are not held up.
+While an issuer is down its old keys go on being used for some hours; while one is slow, the others are not
+held up.
 """
 
 import logging
@@ -10,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ca_service.authority.ports import Observer
 from ca_service.errors import IssuerUnavailable
 from ca_service.identity.issuers import Issuer
 from ca_service.oidc.discovery import FETCH_SECONDS, Fetch, fetch_keys
@@ -26,6 +28,8 @@ MAX_ISSUERS = 256
 PATTERN_BUDGET = 30
 """First fetches one wildcard may cause in PATTERN_WINDOW_MS, so that inventing issuers has a price."""
 PATTERN_WINDOW_MS = 60_000
+STALE_SECONDS = 24 * 3600
+"""How long keys are used that could not be fetched again, unless the operator says otherwise."""
 
 _log = logging.getLogger(__name__)
 
@@ -55,10 +59,22 @@ class _Shared:
 class KeyCache:
     """Answers with an issuer's keys; safe to use from many threads and across fork."""
 
-    def __init__(self, fetch: Fetch, clock: Callable[[], int]) -> None:
-        """Take how to fetch, and the clock (milliseconds since 1970)."""
+    def __init__(
+        self,
+        fetch: Fetch,
+        clock: Callable[[], int],
+        *,
+        stale_seconds: int = STALE_SECONDS,
+        observer: Observer | None = None,
+    ) -> None:
+        """Take how to fetch, the clock (milliseconds since 1970), and how long keys of an issuer down serve.
+
+        The observer hears of failed fetches, of old keys that still serve, and of fetches for unknown keys.
+        """
         self._fetch = fetch
         self._clock = clock
+        self._stale_ms = stale_seconds * 1000
+        self._observer = observer
         self._shared = _Shared()
         self._entries: dict[str, _Entry] = {}
         self._budgets: dict[str, deque[int]] = {}
@@ -70,9 +86,11 @@ class KeyCache:
         """
         now = self._clock()
         entry = self._entries.get(issuer_url)
-        if entry is not None and (keys := entry.keys) is not None:
+        if entry is not None and (keys := self._usable(entry, now)) is not None:
             entry.used_at = now
             if not 0 <= now - entry.loaded_at < FRESH_MS:
+                if entry.failure is not None:
+                    self._count("issuer_stale_keys_served", issuer)
                 self._refresh_in_background(entry, issuer, issuer_url, now)
             return keys
         return self._first_keys(issuer, issuer_url, now)
@@ -90,6 +108,8 @@ class KeyCache:
         if entry.keys is not than and entry.keys is not None:
             return entry.keys
         if entry.fetching is not None or not 0 <= now - entry.searched_at < COOL_DOWN_MS:
+            if entry.fetching is None:
+                self._count("issuer_keys_fetched_for_unknown_kid", issuer)
             entry.searched_at = now
             self._fetch_or_wait(entry, issuer, issuer_url, now)
         if entry.keys is than and entry.failure is not None:
@@ -102,9 +122,13 @@ class KeyCache:
         if entry.failure is not None and 0 <= now - entry.tried_at < FAILED_MS:
             raise _again(entry.failure)
         self._fetch_or_wait(entry, issuer, issuer_url, now)
-        if (keys := entry.keys) is not None:
+        if (keys := self._usable(entry, now)) is not None:
             return keys
         raise _again(entry.failure or _unavailable(issuer_url, "timeout", "its answer is still awaited"))
+
+    def _usable(self, entry: _Entry, now: int) -> KeySet | None:
+        """The keys, unless they are so old that the issuer may have withdrawn them long since."""
+        return entry.keys if now - entry.loaded_at < self._stale_ms else None
 
     def _new_entry(self, issuer: Issuer, issuer_url: str, now: int) -> _Entry:
         """Make room for one more issuer; the caller holds the lock."""
@@ -164,12 +188,25 @@ class KeyCache:
             entry.keys, entry.loaded_at, entry.failure = keys, self._clock(), None
         except IssuerUnavailable as failure:
             entry.failure = _again(failure)
-            kept = "its old keys stay in use" if entry.keys is not None else "it has no keys yet"
+            self._count("issuer_keys_fetch_failed", issuer, cause=failure.facts.get("cause", "unreachable"))
+            if entry.keys is None:
+                kept = "it has no keys yet"
+            elif self._usable(entry, self._clock()) is None:
+                kept = (
+                    f"its old keys are older than {self._stale_ms // 3_600_000} hours and not used any more"
+                )
+            else:
+                kept = "its old keys stay in use"
             _log.warning("issuer keys not fetched: %s; %s", failure.message, kept)
         finally:
             entry.tried_at = self._clock()
             entry.fetching = None
             done.set()
+
+    def _count(self, event: str, issuer: Issuer, **labels: str) -> None:
+        # By the issuer as configured: issuers found by wildcard are of no small, fixed set.
+        if self._observer is not None:
+            self._observer.count(event, issuer=issuer.issuer_url, **labels)
 
     def _lock(self) -> threading.Lock:
         if self._shared.pid != os.getpid():

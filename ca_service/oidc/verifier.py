@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from ca_service.authority.ports import Observer
 from ca_service.errors import (
     TokenAlgorithmRefused,
     TokenClaimMissing,
@@ -11,15 +12,19 @@ from ca_service.errors import (
     TokenMalformed,
     TokenSignatureInvalid,
 )
-from ca_service.identity.claims import VerifiedToken
-from ca_service.identity.issuers import Issuer, IssuerDirectory
+from ca_service.identity.claims import VerifiedToken, json_kind
+from ca_service.identity.issuers import DEFAULT_ALGORITHMS, Issuer, IssuerDirectory
 from ca_service.oidc.claim_checks import bare, check_claims, shown
 from ca_service.oidc.compact import CompactToken, Header, read_token
 from ca_service.oidc.discovery import Fetch
-from ca_service.oidc.key_cache import KeyCache
+from ca_service.oidc.key_cache import STALE_SECONDS, KeyCache
 from ca_service.oidc.key_set import KeySet, VerificationKey, read_key_set
 
 _MAX_ISSUER = 1024
+_REGISTERED = frozenset(
+    {"none", "HS256", "HS384", "HS512", "ES256K", "ESP256", "ESP384", "ESP512", "Ed448", *DEFAULT_ALGORITHMS}
+)
+"""Signature algorithms of the IANA registry for JOSE that a token may plausibly name."""
 
 
 class TokenVerifier:
@@ -32,15 +37,17 @@ class TokenVerifier:
         clock: Callable[[], int],
         *,
         built_in_keys: Mapping[str, Mapping[str, object]] | None = None,
+        stale_seconds: int = STALE_SECONDS,
+        observer: Observer | None = None,
     ) -> None:
         """Take the directory in force, how to fetch, and the clock (milliseconds since 1970).
 
-        `built_in_keys` are JWK Sets by issuer URL, for an identity provider in this very process. Raises
-        ValueError when one of them is none.
+        `built_in_keys` are JWK Sets by issuer URL, for an identity provider in this very process. Keys of an
+        issuer that is down are used for `stale_seconds`. Raises ValueError when a JWK Set is none.
         """
         self._directory = directory
         self._clock = clock
-        self._cache = KeyCache(fetch, clock)
+        self._cache = KeyCache(fetch, clock, stale_seconds=stale_seconds, observer=observer)
         self._built_in = {url: read_key_set(document) for url, document in (built_in_keys or {}).items()}
 
     def verify(self, token: str) -> VerifiedToken:
@@ -55,21 +62,24 @@ class TokenVerifier:
         issuer, issuer_url = self._issuer_of(parts)
         # (2) The algorithm, from a list; `none` and the symmetric ones are on no list.
         if parts.header.algorithm not in issuer.algorithms:
+            # Of a token nothing is repeated but iss, aud and times; an algorithm only by a registered name.
+            came = parts.header.algorithm if parts.header.algorithm in _REGISTERED else "an unknown algorithm"
             raise TokenAlgorithmRefused(
-                f"the token is signed with {shown(parts.header.algorithm)}; expected one of "
-                f"{', '.join(issuer.algorithms)}",
+                f"the token is signed with {came}; expected one of {', '.join(issuer.algorithms)}",
                 expected=", ".join(issuer.algorithms),
-                received=bare(parts.header.algorithm),
+                received=came,
             )
         # (3) The key, by its id, among those the issuer publishes.
         keys = self._keys_for(parts.header, issuer, issuer_url)
         # (4) The signature over header and payload as they came.
         if not any(key.verify(parts.header.algorithm, parts.signing_input, parts.signature) for key in keys):
             raise TokenSignatureInvalid(
-                f"the token's signature does not verify with key {shown(parts.header.key_id)} of issuer "
-                f"{issuer_url}",
+                f"the token's signature does not verify with key {shown(parts.header.key_id)} that issuer "
+                f"{issuer_url} publishes",
                 issuer=issuer_url,
                 key_id=bare(parts.header.key_id),
+                expected="a signature of this key over the token's header and payload",
+                received="another signature, or an altered token",
             )
         # (5) Audience, times and subject.
         claims = check_claims(parts.claims, issuer, self._clock() // 1000)
@@ -78,15 +88,26 @@ class TokenVerifier:
     def _issuer_of(self, parts: CompactToken) -> tuple[Issuer, str]:
         issuer_url = parts.claims.get("iss")
         if issuer_url is None:
-            raise TokenClaimMissing("the token has no claim 'iss'", claim="iss", expected="an issuer URL")
+            raise TokenClaimMissing(
+                "the token has no claim 'iss'; expected the URL of its issuer",
+                claim="iss",
+                expected="an issuer URL",
+                received="no such claim",
+            )
         if not isinstance(issuer_url, str) or len(issuer_url) > _MAX_ISSUER:
             raise TokenMalformed(
-                f"the token's claim 'iss' must be a string of at most {_MAX_ISSUER} characters", claim="iss"
+                f"the token's claim 'iss' must be a string of at most {_MAX_ISSUER} characters",
+                claim="iss",
+                expected=f"a string of at most {_MAX_ISSUER} characters",
+                received="a longer one" if isinstance(issuer_url, str) else json_kind(issuer_url),
             )
         issuer = self._directory().find(issuer_url)
         if issuer is None:
             raise TokenIssuerUnknown(
-                f"the token's issuer {shown(issuer_url)} is not in this service's issuer file",
+                f"the token's issuer {shown(issuer_url)} is not in this service's issuer file; expected one "
+                "that GET /api/v2/configuration lists",
+                claim="iss",
+                expected="an issuer that GET /api/v2/configuration lists",
                 received=bare(issuer_url),
             )
         return issuer, issuer_url
@@ -105,11 +126,10 @@ def _fitting(key_set: KeySet, header: Header, issuer_url: str) -> tuple[Verifica
     fitting = tuple(key for key in named if header.algorithm in key.algorithms)
     if fitting:
         return fitting
-    shown_id = shown(header.key_id)
     if named:
         usable = sorted(set().union(*(key.algorithms for key in named)))
         raise TokenKeyRefused(
-            f"key {shown_id} of issuer {issuer_url} is for {', '.join(usable)}, "
+            f"key {shown(header.key_id)} of issuer {issuer_url} is for {', '.join(usable)}, "
             f"but the token is signed with {header.algorithm}",
             issuer=issuer_url,
             key_id=bare(header.key_id),
@@ -117,13 +137,19 @@ def _fitting(key_set: KeySet, header: Header, issuer_url: str) -> tuple[Verifica
             received=header.algorithm,
         )
     if header.key_id in key_set.refused:
+        why = key_set.refused[header.key_id]
         raise TokenKeyRefused(
-            f"key {shown_id} of issuer {issuer_url} is not used: {key_set.refused[header.key_id]}",
+            f"key {shown(header.key_id)} of issuer {issuer_url} is not used: {why}",
             issuer=issuer_url,
             key_id=bare(header.key_id),
+            expected="RSA of at least 2048 bits, ECDSA or Ed25519",
+            received=why,
         )
+    # A key id that the issuer does not publish is the token's own text, and is not repeated.
+    published = f"one of the {len(key_set.keys)} keys that the issuer publishes for signatures"
     raise TokenKeyUnknown(
-        f"the token names key {shown_id}, which issuer {issuer_url} does not publish for signatures",
+        f"the token names a key that issuer {issuer_url} does not publish; expected {published}",
         issuer=issuer_url,
-        key_id=bare(header.key_id),
+        expected=published,
+        received="another 'kid'",
     )

@@ -86,6 +86,8 @@ def read_csr(content: bytes, allowed: frozenset[str]) -> ClientKey:
         raise CsrMalformed(
             f"The certificate signing request cannot be read: expected {expected}, and what came is damaged "
             "or something else. Send the request as the tool that made it wrote it.",
+            expected=expected,
+            received="what cannot be read as one",
         ) from None
     key = _client_key(spki.der, allowed)
     _check_self_signature(request)
@@ -123,18 +125,26 @@ def _unwrap(content: bytes, expected: str, malformed: type[InvalidRequest]) -> t
         raise malformed(
             f"Expected {expected} of at most {_MAX_OCTETS} bytes; {len(content)} bytes came. Send the key "
             "alone.",
+            expected=f"at most {_MAX_OCTETS} bytes",
+            received=f"{len(content)} bytes",
         )
     if content[:1] == b"\x30":
         return "", content
     block = _PEM.search(content)
     if block is None:
         found = "nothing" if not content.strip() else "something else"
-        raise malformed(f"Expected {expected}; {found} came. Send it as the tool that made it wrote it.")
+        raise malformed(
+            f"Expected {expected}; {found} came. Send it as the tool that made it wrote it.",
+            expected=expected,
+            received=found,
+        )
     try:
         decoded = base64.b64decode(b"".join(block[2].split()), validate=True)
     except binascii.Error:
         raise malformed(
-            f"The base64 inside the PEM block is damaged: expected {expected}. Send it again."
+            f"The base64 inside the PEM block is damaged: expected {expected}. Send it again.",
+            expected=expected,
+            received="damaged base64",
         ) from None
     return block[1].decode(), decoded
 
@@ -161,6 +171,8 @@ def _client_key(spki: bytes, allowed: frozenset[str]) -> ClientKey:
             "The public key cannot be read: expected the DER of a SubjectPublicKeyInfo (RFC 5280 §4.1), and "
             "what "
             "came is damaged or something else. Send the key as the tool that made it wrote it.",
+            expected="the DER of a SubjectPublicKeyInfo",
+            received="what cannot be read as one",
         ) from None
     kind = _kind(name, parameters, allowed)
     if kind.startswith("ecdsa") and point[1:] == b"\x00":
@@ -173,6 +185,8 @@ def _client_key(spki: bytes, allowed: frozenset[str]) -> ClientKey:
         raise PublicKeyMalformed(
             f"The public key says that it is of kind {kind}, and its numbers cannot be read as such a key. "
             "Send the key as the tool that made it wrote it.",
+            expected=kind,
+            received="numbers that are no such key",
         ) from None
     match public_key:
         case rsa.RSAPublicKey():
@@ -242,10 +256,14 @@ def _check_self_signature(request: x509.CertificateSigningRequest) -> None:
             "The signing request is signed with an algorithm that cannot be checked; expected ECDSA, RSA or "
             "Ed25519 as its key is, with SHA-256, SHA-384 or SHA-512. Make the request again with one of "
             "these.",
+            expected="ECDSA, RSA or Ed25519, with SHA-256, SHA-384 or SHA-512",
+            received="another algorithm",
         ) from None
     if not valid:
         raise ProofInvalid(
             "The signing request is not signed by the key it holds, so nothing proves that its sender has "
             "that key. "
             "Sign the request with the private key that belongs to it.",
+            expected="a signature of the request's own key",
+            received="another signature",
         )

@@ -11,9 +11,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
@@ -21,14 +19,10 @@ from pydantic import (
 )
 
 from ca_service.settings import forms
+from ca_service.settings.issuer_policy import IssuerPolicySettings
+from ca_service.settings.section import Section
 
 ClientKeyKind = Literal["ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa", "ed25519"]
-
-
-class Section(BaseModel):
-    """A table of the settings file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True)
 
 
 class ServiceSettings(Section):
@@ -161,6 +155,13 @@ class OidcSettings(Section):
     private_networks: Annotated[tuple[str, ...], AfterValidator(forms.networks)] = Field(
         default=(), description="Private address ranges where identity providers may live; none by default."
     )
+    stale_keys_hours: int = Field(
+        default=24,
+        ge=2,
+        le=720,
+        description="How long an identity provider's keys are used when it does not answer, from when they "
+        "were fetched; then its tokens wait until it does.",
+    )
     single_use_tokens: bool = Field(
         default=False,
         description="Whether each token gets one certificate only. Clients that sign several artifacts with "
@@ -238,6 +239,10 @@ class Settings(Section):
     limits: LimitsSettings = LimitsSettings()
     metrics: MetricsSettings = MetricsSettings()
     logging: LoggingSettings = LoggingSettings()
+    issuer_policy: tuple[IssuerPolicySettings, ...] = Field(
+        default=(),
+        description="An issuer that is not in the issuer file is refused.",
+    )
 
     SECRET_URLS: ClassVar[frozenset[str]] = frozenset({"database.url", "redis.url"})
     _origin: Origin | None = PrivateAttr(default=None)

@@ -52,14 +52,36 @@ def settings_reference() -> str:
     lines += ["", "## At the top of the file", "", *_rows(Settings, "", top)]
     for name, field in Settings.model_fields.items():
         if (section := _section(field)) is not None:
+            if _is_list(field):
+                lines += ["", f"## [[{name}]]", "", f"{section.__doc__} {field.description}", ""]
+                lines += [f"In the environment `{environment_name(name)}` holds all of them, as JSON.", ""]
+                lines += _rows(section, None, list(section.model_fields))
+                continue
             lines += ["", f"## [{name}]", "", inspect.cleandoc(section.__doc__ or ""), ""]
             lines += _rows(section, f"{name}.", list(section.model_fields))
     return "\n".join(lines) + "\n"
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:
-    annotation = field.annotation
+    """The table that a setting is, or whose list it is."""
+    annotation = get_args(field.annotation)[0] if _is_list(field) else field.annotation
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _is_list(field: FieldInfo) -> bool:
+    one = next(iter(get_args(field.annotation)), None)
+    return isinstance(one, type) and issubclass(one, BaseModel)
+
+
+def _commented_list(name: str, section: type[BaseModel], field: FieldInfo) -> Iterator[str]:
+    """A list of tables, all of it a comment: what is written there has no default to show."""
+    yield from _comment(f"{section.__doc__} {field.description}")
+    yield f"# [[{name}]]"
+    for member, about in section.model_fields.items():
+        yield from _comment(about.description or member)
+        example = about.examples[0] if about.examples else _default(about)
+        yield f"# {member} = {_toml(example)}"
+    yield ""
 
 
 def _table(model: type[BaseModel], above: str, values: Mapping[str, object]) -> Iterator[str]:
@@ -77,26 +99,32 @@ def _table(model: type[BaseModel], above: str, values: Mapping[str, object]) -> 
             yield f"# {name} = {_toml(_default(field))}"
         yield ""
     for name, section in sections.items():
+        if _is_list(model.model_fields[name]):
+            yield from _commented_list(name, section, model.model_fields[name])
+            continue
         yield f"[{name}]"
         yield from _comment(section.__doc__ or "")
         yield ""
         yield from _table(section, f"{name}.", values)
 
 
-def _rows(model: type[BaseModel], above: str, names: list[str]) -> Iterator[str]:
-    yield "| setting | default | takes | meaning | environment |"
-    yield "|---|---|---|---|---|"
+def _rows(model: type[BaseModel], above: str | None, names: list[str]) -> Iterator[str]:
+    """A table of settings; with `above` None they have no variable of their own."""
+    yield "| setting | default | takes | meaning |" + (" environment |" if above is not None else "")
+    yield "|---|---|---|---|" + ("---|" if above is not None else "")
     for name in names:
         field = model.model_fields[name]
         default = "required" if field.is_required() else f"`{_toml(_default(field))}`"
         meaning = (field.description or "").replace("|", "\\|")
         yield (
-            f"| `{name}` | {'none' if _default(field) is None else default} | {_takes(field)} | {meaning}"
-            f" | `{environment_name(above + name)}` |"
+            f"| `{name}` | {'none' if _default(field) is None else default} | {_takes(field)} | {meaning} |"
+            + (f" `{environment_name(above + name)}` |" if above is not None else "")
         )
 
 
 def _default(field: FieldInfo) -> object:
+    if field.default_factory is dict:
+        return {}
     return "" if field.default is PydanticUndefined else field.default
 
 
@@ -109,6 +137,8 @@ def _takes(field: FieldInfo) -> str:
         return f"{low}–{high}"
     if annotation is bool:
         return "true, false"
+    if getattr(annotation, "__origin__", None) is dict:
+        return "a table of names and values"
     choices = get_args(get_args(annotation)[0]) if getattr(annotation, "__origin__", None) is tuple else ()
     if (
         not choices
@@ -129,6 +159,8 @@ def _toml(value: object) -> str:
     """Write a value as TOML; its strings and numbers are written like JSON's."""
     if isinstance(value, Path):
         return json.dumps(str(value), ensure_ascii=False)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_toml(one)}" for name, one in value.items()) + "}"
     if isinstance(value, tuple | list):
         return "[" + ", ".join(_toml(one) for one in value) + "]"
     return json.dumps("" if value is None else value, ensure_ascii=False)

@@ -33,5 +33,7 @@ if __name__ == "__main__":
         {"server.bind": bind, "server.workers": int(workers)},
         "bench",
     )
-    nothing = lambda: None  # noqa: E731 - two hooks that do nothing
-    ServerApplication(application(), server_options(settings, after_fork=nothing, close=nothing)).run()
+    nothing = lambda: None  # noqa: E731 - hooks that do nothing
+    ServerApplication(
+        application(), server_options(settings, after_fork=nothing, close=nothing, reload=nothing)
+    ).run()

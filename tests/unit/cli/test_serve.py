@@ -60,7 +60,7 @@ def test_an_address_that_is_taken_is_refused_with_its_setting() -> None:
 
 def test_gunicorn_takes_every_option_and_opens_no_socket_of_its_own(tmp_path: Path) -> None:
     chosen = settings(tmp_path, CASVC_METRICS__BIND="127.0.0.1:9555", CASVC_SERVER__WORKERS="3")
-    options = server_options(chosen, after_fork=lambda: None, close=lambda: None)
+    options = server_options(chosen, after_fork=lambda: None, close=lambda: None, reload=lambda: None)
     server = ServerApplication(lambda _environ, _start: [], options)
     assert server.cfg.bind == ["127.0.0.1:5555", "127.0.0.1:9555"]
     assert (server.cfg.workers, server.cfg.worker_class_str) == (3, "gthread")

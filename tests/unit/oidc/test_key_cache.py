@@ -234,3 +234,60 @@ def test_a_child_process_is_not_stuck_on_what_its_parent_was_doing(monkeypatch: 
     cache._shared.lock.acquire()
     cache._shared.pid -= 1
     assert tested.verify(token).issuer_url
+
+
+class Noted:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, str]]] = []
+
+    def count(self, event: str, **labels: str) -> None:
+        self.events.append((event, labels))
+
+    def duration(self, stage: str, seconds: float) -> None:
+        """Nothing is timed here."""
+
+    def of(self, event: str) -> list[dict[str, str]]:
+        return [labels for name, labels in self.events if name == event]
+
+
+def test_old_keys_of_an_issuer_that_is_down_serve_for_a_limited_time_and_that_is_counted() -> None:
+    provider, noted, known = Provider(), Noted(), directory()
+    tested = TokenVerifier(lambda: known, provider.fetch, provider.clock, stale_seconds=7200, observer=noted)
+    tested.verify(provider.token())
+    provider.down = True
+    provider.now += 3601
+    assert tested.verify(provider.token()).issuer_url
+    until(lambda: len(noted.of("issuer_keys_fetch_failed")) == 1)
+    assert noted.of("issuer_keys_fetch_failed") == [{"issuer": provider.url, "cause": "unreachable"}]
+    assert tested.verify(provider.token()).issuer_url
+    assert noted.of("issuer_stale_keys_served") == [{"issuer": provider.url}]
+    provider.now += 3599
+    with pytest.raises(IssuerUnavailable) as raised:
+        tested.verify(provider.token())
+    assert raised.value.retry_after == 10
+    provider.down = False
+    provider.now += 11
+    assert tested.verify(provider.token()).issuer_url, "and it recovers as soon as the issuer does"
+
+
+def test_keys_that_are_renewed_in_time_are_never_too_old() -> None:
+    provider, noted, known = Provider(), Noted(), directory()
+    tested = TokenVerifier(lambda: known, provider.fetch, provider.clock, stale_seconds=7200, observer=noted)
+    for turn in range(5):
+        assert tested.verify(provider.token()).issuer_url
+        until(lambda turn=turn: len(provider.fetched) == (turn + 1) * TWO_FETCHES)  # type: ignore[misc]  # mypy sees no default in it
+        until(lambda: tested._cache._entries[provider.url].fetching is None)
+        provider.now += 3700
+    assert noted.events == []
+
+
+def test_a_fetch_for_an_unknown_key_is_counted_once() -> None:
+    provider, noted, known = Provider(), Noted(), directory()
+    tested = TokenVerifier(lambda: known, provider.fetch, provider.clock, observer=noted)
+    tested.verify(provider.token())
+    for name in range(5):
+        with pytest.raises(TokenKeyUnknown):
+            tested.verify(provider.token({"kid": f"made-up-{name}"}))
+    assert noted.events == [("issuer_keys_fetched_for_unknown_kid", {"issuer": provider.url})]

@@ -155,8 +155,54 @@ def test_a_rendered_settings_file_reads_back_as_the_defaults(tmp_path: Path) -> 
     plain = load_settings(rendered, {})
     everything = tmp_path / "everything.toml"
     uncommented = [
-        line.removeprefix("# ") if line.startswith("# ") and " = " in line else line
+        line.removeprefix("# ") if line.startswith("# ") and (" = " in line or "[[" in line) else line
         for line in settings_file(EXAMPLE).splitlines()
     ]
-    everything.write_text("\n".join(uncommented))
+    lists = uncommented.index("[[issuer_policy]]")
+    everything.write_text("\n".join(uncommented[:lists]))
     assert load_settings(everything, {}).model_dump() == plain.model_dump()
+    # A list of tables has no default to show, but an example.
+    everything.write_text("\n".join(uncommented))
+    (policy,) = load_settings(everything, {}).issuer_policy
+    assert policy.issuer == "https://accounts.example.com"
+    assert policy.required_claims == {"hd": ("example.com",), "groups": ("signers", "release")}
+
+
+POLICY = '[[issuer_policy]]\nissuer = "https://idp.example.com"\n'
+
+
+def test_issuer_policies_come_from_the_file_or_the_environment(file: Path) -> None:
+    file.write_text(FIXED + POLICY + 'required_claims = {hd = "example.com", level = [2, true]}\n')
+    (written,) = load_settings(file, {}).issuer_policy
+    assert written.required_claims == {"hd": ("example.com",), "level": (2, True)}
+    given = '[{"issuer": "https://other.example.com", "strict_audience": true}]'
+    changed = load_settings(file, {"CASVC_ISSUER_POLICY": given})
+    assert [(one.issuer, one.strict_audience) for one in changed.issuer_policy] == [
+        ("https://other.example.com", True)
+    ]
+    assert shown(changed, "issuer_policy") == "https://other.example.com"
+    assert with_values(changed, {"server.workers": 2}, "test").issuer_policy == changed.issuer_policy
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (
+            POLICY + "strict_audiences = true",
+            "number 1 in .*ca.toml: strict_audiences is no setting; .*claims",
+        ),
+        (POLICY + "[[issuer_policy]]\nstrict_audience = true", "number 2 in .*: issuer is missing"),
+        (
+            POLICY + "required_claims = {hd = 2026-01-01}",
+            "number 1 .*required_claims hd: expected a text, num",
+        ),
+        (POLICY + "required_claims = {hd = []}", "number 1 .*required_claims hd: expected a text, number"),
+        (POLICY + "required_claims = 1", "number 1 .*required_claims: expected"),
+        (POLICY + 'strict_audience = "perhaps"', "number 1 .*strict_audience: expected a valid boolean"),
+        (POLICY.replace("[[", "[").replace("]]", "]"), "expected a list of tables"),
+    ],
+)
+def test_a_wrong_issuer_policy_is_refused_with_its_place(file: Path, lines: str, sentence: str) -> None:
+    file.write_text(FIXED + lines)
+    with pytest.raises(ConfigurationError, match=sentence):
+        load_settings(file, {})
