@@ -29,10 +29,10 @@ from ca_service.errors import CAError
 from ca_service.oidc.verifier import TokenVerifier
 from ca_service.outbound.client import OutboundClient
 from ca_service.pki.authority_certificates import Authority
-from ca_service.pki.sct import precertificate_leaf
 from ca_service.settings import Settings
 from ca_service.store.blocks import SqlBlocks
 from ca_service.store.database import Database
+from ca_service.store.entry_kinds import CertificateEntries
 from ca_service.store.issued import SqlIssuedCertificates
 from ca_service.store.logs import SqlLogReader
 from ca_service.store.revocations import SqlRevocations
@@ -131,7 +131,7 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
         sign_with_log_key,
         _clock,
         observer,
-        encode_leaf=precertificate_leaf,
+        entries=CertificateEntries(),
         queue_size=settings.log.queue_size,
         batch_size=settings.log.batch_size,
         timeout=_APPEND_SECONDS,

@@ -5,8 +5,10 @@ The store calls this inside the transaction that holds the log's lock; here is n
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from ca_service.authority.ports import PendingCertificate, TreeHead
+from ca_service.authority.entries import PRECERTIFICATE_KIND
+from ca_service.authority.ports import TreeHead
 from ca_service.errors import ClockBehind
 from ca_service.merkle.checkpoint import tree_head_input
 from ca_service.merkle.tree import EMPTY_ROOT, Frontier, leaf_hash
@@ -15,11 +17,7 @@ from ca_service.vocabulary import LeafIndex, LogId, TimestampMs
 CLOCK_TOLERANCE_MS = 2_000
 """How far the clock may be behind the newest entry; within it, entries carry the newest entry's time."""
 
-PRECERTIFICATE_KIND = "precertificate"
-"""The kind of entry the certificate log stores."""
-
-EncodeLeaf = Callable[[int, int, bytes, bytes], bytes]
-"""(timestamp in ms, leaf index, issuer key hash, TBSCertificate) to MerkleTreeLeaf bytes (RFC 6962 §3.4)."""
+_Entry = TypeVar("_Entry")
 
 SignTreeHead = Callable[[bytes], bytes]
 """Tree head input to DigitallySigned struct (RFC 6962 §3.5); local and quick: it runs under the lock."""
@@ -27,12 +25,16 @@ SignTreeHead = Callable[[bytes], bytes]
 
 @dataclass(frozen=True, slots=True)
 class LogIdentity:
-    """Which log: its shard name, origin (host and path), id, and its key's DER SubjectPublicKeyInfo."""
+    """Which log: its shard name, origin (host and path), id, its key's DER SubjectPublicKeyInfo.
+
+    `kind` is that of its entries.
+    """
 
     shard: str
     origin: str
     log_id: LogId
     public_key_der: bytes
+    kind: str = PRECERTIFICATE_KIND
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +81,21 @@ def next_timestamp(head: LogHead, now: TimestampMs) -> TimestampMs:
 
 
 def sequence(
-    head: LogHead, pending: Sequence[PendingCertificate], now: TimestampMs, encode_leaf: EncodeLeaf
+    head: LogHead,
+    pending: Sequence[_Entry],
+    now: TimestampMs,
+    encode_leaf: Callable[[int, int, _Entry], bytes],
 ) -> NextHead:
     """Give each pending entry its index and time, in order, and compute the head after them.
 
-    Raises ClockBehind as `next_timestamp` does.
+    `encode_leaf` writes the leaf of a time (ms), an index and an entry: EntryCodec.leaf. Raises ClockBehind
+    as `next_timestamp` does.
     """
     timestamp = next_timestamp(head, now)
     size = head.frontier.size
     leaves = []
     for index, entry in enumerate(pending, size):
-        leaf = encode_leaf(timestamp, index, entry.issuer_key_hash, entry.tbs)
+        leaf = encode_leaf(timestamp, index, entry)
         leaves.append(NewLeaf(LeafIndex(index), leaf, leaf_hash(leaf)))
     frontier = head.frontier.extend(leaf.leaf_hash for leaf in leaves)
     return NextHead(tuple(leaves), LogHead(frontier, timestamp), frontier.root())

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import Generic, TypeVar
 
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ca_service.authority.log import (
-    PRECERTIFICATE_KIND,
-    EncodeLeaf,
     LogHead,
     LogIdentity,
     NextHead,
@@ -17,27 +16,27 @@ from ca_service.authority.log import (
     sequence,
     sign_head,
 )
-from ca_service.authority.ports import Clock, PendingCertificate, Sequenced, TreeHead
+from ca_service.authority.ports import Clock, Sequenced, TreeHead
 from ca_service.errors import (
     CAError,
     ConfigurationError,
-    IdentityBlocked,
+    InvalidRequest,
     LogUnavailable,
     StoreUnavailable,
-    TokenReused,
 )
 from ca_service.merkle.tiles import completed_tiles
 from ca_service.merkle.tree import Frontier, complete_root
-from ca_service.store import token_uses
-from ca_service.store.blocks import BlockList, current_list
 from ca_service.store.database import Database
+from ca_service.store.entry_kinds import EntryKind
 from ca_service.store.faults import CommitUnknown, DiskUntrusted, RowRefused
 from ca_service.store.logs import INDEX_OF_LEAF, find_log, tile_hashes
 from ca_service.store.quick import Statement, Transaction
-from ca_service.store.schema import chain_certificates, issued, leaves, tiles, tree_heads
-from ca_service.vocabulary import LeafIndex, TimestampMs, format_serial
+from ca_service.store.schema import chain_certificates, leaves, tiles, tree_heads
+from ca_service.vocabulary import TimestampMs
 
 Outcome = Sequenced | CAError
+
+_Entry = TypeVar("_Entry")
 
 _LOCKED_HEAD = Statement(
     select(tree_heads.c.tree_size, tree_heads.c.timestamp, tree_heads.c.frontier, tree_heads.c.frozen)
@@ -59,7 +58,6 @@ _NEXT_HEAD = Statement(
     )
 )
 _NEW_LEAVES = Statement(insert(leaves))
-_NEW_ISSUED = Statement(insert(issued))
 _NEW_TILES = Statement(insert(tiles))
 _NEW_CERTIFICATES = Statement(
     sqlite.insert(chain_certificates).on_conflict_do_nothing(),
@@ -67,7 +65,7 @@ _NEW_CERTIFICATES = Statement(
 )
 
 
-class LogAppender:
+class LogAppender(Generic[_Entry]):
     """Appends to one log; used by one thread at a time."""
 
     def __init__(
@@ -76,19 +74,18 @@ class LogAppender:
         log: LogIdentity,
         sign_tree_head: SignTreeHead,
         clock: Clock,
-        encode_leaf: EncodeLeaf,
+        entries: EntryKind[_Entry],
     ) -> None:
         """Join the collaborators; nothing is read yet."""
         self._database = database
         self._log = log
         self._sign_tree_head = sign_tree_head
         self._clock = clock
-        self._encode_leaf = encode_leaf
+        self._entries = entries
         self._number: int | None = None
-        self._blocks = BlockList()
         self._known_certificates: set[bytes] = set()
 
-    def append(self, entries: Sequence[PendingCertificate]) -> list[Outcome]:
+    def append(self, entries: Sequence[_Entry]) -> list[Outcome]:
         """Store entries and return, in their order, where each went or why it did not.
 
         A refused row fails its own entry only. Raises ClockBehind, ConfigurationError, and StoreUnavailable
@@ -99,12 +96,12 @@ class LogAppender:
         except RowRefused:
             return [self._append_alone(entry) for entry in entries]
 
-    def _append_alone(self, entry: PendingCertificate) -> Outcome:
+    def _append_alone(self, entry: _Entry) -> Outcome:
         try:
             return self._append_together([entry])[0]
         except RowRefused as error:
             refusal = LogUnavailable(
-                f"the log could not store the certificate {format_serial(entry.serial)}: {error.message}",
+                f"the log could not store {self._entries.name_of(entry)}: {error.message}",
                 retry_after=error.retry_after,
             )
             refusal.__cause__ = error
@@ -130,7 +127,7 @@ class LogAppender:
             same = NextHead((), LogHead(head.frontier, timestamp), head.frontier.root())
             return self._store_head(transaction, number, head, same)
 
-    def _append_together(self, entries: Sequence[PendingCertificate]) -> list[Outcome]:
+    def _append_together(self, entries: Sequence[_Entry]) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
         admitted: list[int] = []
         following: NextHead | None = None
@@ -140,19 +137,17 @@ class LogAppender:
                 number = self._log_number(transaction)
                 head = self._read_head(transaction, number)
                 now = self._clock()
-                self._blocks = current_list(transaction, self._blocks)
+                admit = self._entries.admission(transaction, now)
                 for place, entry in enumerate(entries):
                     try:
-                        self._blocks.check(entry.subject, entry.oidc_issuer, entry.oidc_subject, now // 1000)
-                        if entry.token_use is not None:
-                            token_uses.use(transaction, entry.token_use)
-                    except (IdentityBlocked, TokenReused) as refused:
+                        admit(entry)
+                    except InvalidRequest as refused:
                         outcomes[place] = refused
                     else:
                         admitted.append(place)
                 if admitted:
                     pending = [entries[place] for place in admitted]
-                    following = sequence(head, pending, now, self._encode_leaf)
+                    following = sequence(head, pending, now, self._entries.codec.leaf)
                     with transaction.pipeline():
                         prints = self._store_entries(transaction, number, pending, following)
                     self._store_full_tiles(transaction, number, head, following)
@@ -170,7 +165,12 @@ class LogAppender:
 
     def _log_number(self, transaction: Transaction) -> int:
         if self._number is None:
-            number, log_id = find_log(transaction, self._log.shard)
+            number, log_id, kind = find_log(transaction, self._log.shard)
+            if kind != self._entries.codec.kind:
+                raise ConfigurationError(
+                    f"the log of shard {self._log.shard} takes entries of the kind {kind}, not "
+                    f"{self._entries.codec.kind}; a log's kind never changes: name the right shard"
+                )
             if log_id != self._log.log_id:
                 raise ConfigurationError(
                     f"the log of shard {self._log.shard} in the database has another key than the configured "
@@ -193,10 +193,11 @@ class LogAppender:
         self,
         transaction: Transaction,
         number: int,
-        pending: Sequence[PendingCertificate],
+        pending: Sequence[_Entry],
         following: NextHead,
     ) -> set[bytes]:
-        chains = {entry.chain: [sha256(der).digest() for der in entry.chain] for entry in pending}
+        beside = [self._entries.beside_leaf(entry) for entry in pending]
+        chains = {one.chain: [sha256(der).digest() for der in one.chain] for one in beside}
         prints = {print_ for chain in chains.values() for print_ in chain}
         if not prints <= self._known_certificates:
             rows = [
@@ -212,21 +213,15 @@ class LogAppender:
                     "log": number,
                     "leaf_index": leaf.leaf_index,
                     "leaf_hash": leaf.leaf_hash,
-                    "kind": PRECERTIFICATE_KIND,
-                    "chain": b"".join(chains[entry.chain]),
+                    "kind": self._entries.codec.kind,
+                    "chain": b"".join(chains[one.chain]),
                     "leaf": leaf.leaf,
-                    "precertificate": entry.precertificate,
+                    "precertificate": one.octets,
                 }
-                for entry, leaf in zip(pending, following.leaves, strict=True)
+                for one, leaf in zip(beside, following.leaves, strict=True)
             ],
         )
-        transaction.insert(
-            _NEW_ISSUED,
-            [
-                _issued_row(number, entry, leaf.leaf_index)
-                for entry, leaf in zip(pending, following.leaves, strict=True)
-            ],
-        )
+        self._entries.store(transaction, number, list(zip(pending, following.leaves, strict=True)))
         return prints
 
     @staticmethod
@@ -279,21 +274,3 @@ class LogAppender:
         except StoreUnavailable:
             return False
         return row is not None and row[0] == first.leaf_index
-
-
-def _issued_row(number: int, entry: PendingCertificate, index: LeafIndex) -> dict[str, object]:
-    return {
-        "serial": format_serial(entry.serial),
-        "authority_key": entry.authority_key,
-        "log": number,
-        "leaf_index": index,
-        "subject_kind": entry.subject.kind.value,
-        "subject": entry.subject.value,
-        "subject_normalized": entry.subject.normalized,
-        "oidc_issuer": entry.oidc_issuer,
-        "oidc_subject": entry.oidc_subject,
-        "key_sha256": entry.key_sha256,
-        "not_before": entry.not_before,
-        "not_after": entry.not_after,
-        "crl_shard": entry.crl_shard,
-    }

@@ -25,7 +25,7 @@ from ca_service.vocabulary import LeafIndex, LogId, TimestampMs
 _FINGERPRINT_SIZE = sha256().digest_size
 
 _OF_LOG: BindParameter[int] = bindparam("log_number")
-_LOG = Statement(select(logs.c.id, logs.c.log_id).where(logs.c.shard == bindparam("shard")))
+_LOG = Statement(select(logs.c.id, logs.c.log_id, logs.c.kind).where(logs.c.shard == bindparam("shard")))
 _HEAD = Statement(
     select(
         tree_heads.c.tree_size, tree_heads.c.timestamp, tree_heads.c.root_hash, tree_heads.c.signature
@@ -88,6 +88,7 @@ def create_log(database: Database, log: LogIdentity, head: TreeHead) -> None:
                     origin=log.origin,
                     log_id=log.log_id,
                     public_key=log.public_key_der,
+                    kind=log.kind,
                 )
             )
             connection.execute(
@@ -107,14 +108,14 @@ def create_log(database: Database, log: LogIdentity, head: TreeHead) -> None:
         ) from None
 
 
-def find_log(transaction: Transaction, shard: str) -> tuple[int, LogId]:
-    """The number and the log id of a shard; raises ConfigurationError when there is no such log."""
+def find_log(transaction: Transaction, shard: str) -> tuple[int, LogId, str]:
+    """The number, log id and kind of entries of a shard; ConfigurationError when there is no such log."""
     row = transaction.row(_LOG, {"shard": shard})
     if row is None:
         raise ConfigurationError(
             f"the database has no log of shard {shard}; was it made with this directory?"
         )
-    return row[0], LogId(row[1])
+    return row[0], LogId(row[1]), row[2]
 
 
 def tile_hashes(transaction: Transaction, log: int, level: int, index: int) -> list[bytes]:
@@ -200,7 +201,7 @@ class SqlLogReader:
 
     def _log(self, transaction: Transaction) -> tuple[int, LogId]:
         if self._found is None:
-            self._found = find_log(transaction, self._shard)
+            self._found = find_log(transaction, self._shard)[:2]
         return self._found
 
     def _head(self, transaction: Transaction, log: int) -> DriverRow:

@@ -43,6 +43,7 @@ logs = Table(
     Column("origin", Text, nullable=False),
     Column("log_id", LargeBinary, nullable=False, unique=True),
     Column("public_key", LargeBinary, nullable=False),
+    Column("kind", Text, nullable=False, server_default="precertificate"),
 )
 
 tree_heads = Table(

@@ -8,46 +8,50 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
-from ca_service.authority.log import EncodeLeaf, LogIdentity, SignTreeHead
+from ca_service.authority.log import LogIdentity, SignTreeHead
 from ca_service.authority.ports import Clock, Observer, PendingCertificate, Sequenced, TreeHead
-from ca_service.errors import CAError, IdentityRefused, LogBusy, LogUnavailable, StoreUnavailable
+from ca_service.errors import CAError, LogBusy, LogUnavailable, StoreUnavailable
 from ca_service.store.append import LogAppender, Outcome
 from ca_service.store.database import Database
+from ca_service.store.entry_kinds import EntryKind
 from ca_service.store.faults import DiskUntrusted
 
 HOUR_MS = 3_600_000
-_LONGEST_SUBJECT = 2_000
-"""Octets; an index entry of PostgreSQL holds 2,704."""
+
+_Entry = TypeVar("_Entry")
 
 
-class _Waiting:
+class _Waiting(Generic[_Entry]):
     """An entry on its way, and the lock its caller sleeps on."""
 
     __slots__ = ("done", "entry", "outcome")
 
-    def __init__(self, entry: PendingCertificate) -> None:
+    def __init__(self, entry: _Entry) -> None:
         self.entry = entry
         self.outcome: Outcome | None = None
         self.done = threading.Lock()
         self.done.acquire()
 
 
-class _Queue:
+class _Queue(Generic[_Entry]):
     """What waits in one process, and the thread that takes it away."""
 
-    def __init__(self, size: int, batch_size: int, write: Callable[[Sequence[_Waiting]], None]) -> None:
+    def __init__(
+        self, size: int, batch_size: int, write: Callable[[Sequence[_Waiting[_Entry]]], None]
+    ) -> None:
         self.pid = os.getpid()
         self._size = size
         self._batch_size = batch_size
         self._write = write
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_Waiting[_Entry]] = deque()
         self._changed = threading.Condition(threading.Lock())
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="log-sequencer", daemon=True)
         self._thread.start()
 
-    def put(self, waiting: _Waiting) -> bool:
+    def put(self, waiting: _Waiting[_Entry]) -> bool:
         """False when the queue is full."""
         with self._changed:
             if self._closed:
@@ -59,7 +63,7 @@ class _Queue:
                 self._changed.notify()
         return True
 
-    def withdraw(self, waiting: _Waiting) -> None:
+    def withdraw(self, waiting: _Waiting[_Entry]) -> None:
         """Take an entry back that nobody waits for any more, unless it is being written."""
         with self._changed:
             if waiting in self._waiting:
@@ -76,7 +80,7 @@ class _Queue:
         while batch := self._take():
             self._write(batch)
 
-    def _take(self) -> list[_Waiting]:
+    def _take(self) -> list[_Waiting[_Entry]]:
         with self._changed:
             while not self._waiting and not self._closed:
                 self._changed.wait()
@@ -88,8 +92,8 @@ def _leave() -> None:
     os._exit(70)  # EX_SOFTWARE; the service's supervisor starts a process that reads the disk afresh
 
 
-class BatchingSequencer:
-    """Puts precertificates into one log; made before a fork, it works in each process after it."""
+class EntrySequencer(Generic[_Entry]):
+    """Puts entries of one kind into one log; made before a fork, it works in each process after it."""
 
     def __init__(
         self,
@@ -99,7 +103,7 @@ class BatchingSequencer:
         clock: Clock,
         observer: Observer,
         *,
-        encode_leaf: EncodeLeaf,
+        entries: EntryKind[_Entry],
         queue_size: int = 1024,
         batch_size: int = 256,
         timeout: float = 10.0,
@@ -115,26 +119,26 @@ class BatchingSequencer:
         self._sign_tree_head = sign_tree_head
         self._clock = clock
         self._observer = observer
-        self._encode_leaf = encode_leaf
+        self._entries = entries
         self._queue_size = queue_size
         self._batch_size = batch_size
         self._timeout = timeout
         self._when_disk_lies = when_disk_lies
         self._starting = threading.Lock()
-        self._queue: _Queue | None = None
+        self._queue: _Queue[_Entry] | None = None
 
-    def append(self, entry: PendingCertificate) -> Sequenced:
+    def append(self, entry: _Entry) -> Sequenced:
         """Return only after entry, issued row and new tree head are durable in one transaction.
 
         Raises IdentityBlocked, TokenReused, IdentityRefused (a name that cannot be stored), LogBusy,
         LogUnavailable, ClockBehind, and ConfigurationError when the database has not this log.
         """
-        _refuse_unstorable(entry)
+        self._entries.refuse_unstorable(entry)
         queue, waiting = self._here(), _Waiting(entry)
         if not queue.put(waiting):
             self._observer.count("log_busy")
             raise LogBusy(
-                f"{self._queue_size} certificates are waiting to be logged, which is all that may wait",
+                f"{self._queue_size} entries are waiting to be logged, which is all that may wait",
                 retry_after=1,
             )
         if not waiting.done.acquire(timeout=self._timeout):
@@ -161,7 +165,7 @@ class BatchingSequencer:
         if queue is not None and queue.pid == os.getpid():
             queue.close()
 
-    def _here(self) -> _Queue:
+    def _here(self) -> _Queue[_Entry]:
         queue = self._queue
         if queue is not None and queue.pid == os.getpid():
             return queue
@@ -174,10 +178,10 @@ class BatchingSequencer:
                 )
         return queue
 
-    def _appender(self) -> LogAppender:
-        return LogAppender(self._database, self._log, self._sign_tree_head, self._clock, self._encode_leaf)
+    def _appender(self) -> LogAppender[_Entry]:
+        return LogAppender(self._database, self._log, self._sign_tree_head, self._clock, self._entries)
 
-    def _write(self, appender: LogAppender, batch: Sequence[_Waiting]) -> None:
+    def _write(self, appender: LogAppender[_Entry], batch: Sequence[_Waiting[_Entry]]) -> None:
         began = time.perf_counter()
         try:
             outcomes: Sequence[Outcome] = appender.append([waiting.entry for waiting in batch])
@@ -192,6 +196,10 @@ class BatchingSequencer:
         self._observer.duration("log_batch", time.perf_counter() - began)
 
 
+BatchingSequencer = EntrySequencer[PendingCertificate]
+"""The sequencer of a certificate log: an adapter of ports.Sequencer."""
+
+
 def _told(error: Exception) -> CAError:
     """An exception of its own for each caller: they are raised in different threads."""
     if isinstance(error, CAError) and not isinstance(error, StoreUnavailable):
@@ -204,12 +212,3 @@ def _told(error: Exception) -> CAError:
         )
     told.__cause__ = error
     return told
-
-
-def _refuse_unstorable(entry: PendingCertificate) -> None:
-    texts = (entry.subject.value, entry.oidc_issuer, entry.oidc_subject)
-    if any("\0" in text for text in texts) or len(entry.subject.normalized.encode()) > _LONGEST_SUBJECT:
-        raise IdentityRefused(
-            f"an identity has no NUL sign and at most {_LONGEST_SUBJECT} octets; this one has, so no record "
-            "of its certificate could be kept"
-        )

@@ -6,6 +6,7 @@ from hashlib import sha256
 
 import pytest
 
+from ca_service.authority.entries import PrecertificateCodec
 from ca_service.authority.ports import PendingCertificate
 from ca_service.errors import AlreadyExists, ConfigurationError
 from ca_service.merkle.tiles import Tile
@@ -13,6 +14,7 @@ from ca_service.merkle.tree import verify_consistency, verify_inclusion
 from ca_service.store import logs
 from ca_service.store.append import LogAppender
 from ca_service.store.database import Database
+from ca_service.store.entry_kinds import CertificateEntries
 from ca_service.store.logs import SqlLogReader
 from ca_service.store.quick import Transaction
 from tests.support import merkle
@@ -21,13 +23,20 @@ from tests.support.store import CHAIN, SettableClock, TestLog, audit_log, pendin
 SIZE = 1_030
 
 
+class ShortLeaves(PrecertificateCodec):
+    """Leaves that tests can write down."""
+
+    def leaf(self, timestamp: int, index: int, entry: PendingCertificate) -> bytes:
+        return b"leaf" + index.to_bytes(5, "big")
+
+
 def fill(database: Database, log: TestLog, sizes: Iterator[int]) -> None:
     appender = LogAppender(
         database,
         log.identity,
         log.sign,
         SettableClock(),
-        lambda time, index, key_hash, tbs: b"leaf" + index.to_bytes(5, "big"),
+        CertificateEntries(ShortLeaves()),
     )
     for size in sizes:
         entries: list[PendingCertificate] = [pending() for _ in range(size)]

@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from ca_service.authority.log import LogIdentity, first_tree_head
 from ca_service.authority.ports import Actor, Clock, PendingCertificate, TreeHead
 from ca_service.merkle.checkpoint import tree_head_input
-from ca_service.pki.sct import digitally_sign, precertificate_leaf
+from ca_service.pki.sct import digitally_sign
 from ca_service.store.database import Database
+from ca_service.store.entry_kinds import CertificateEntries
 from ca_service.store.logs import SqlLogReader, create_log
 from ca_service.store.sequencer import BatchingSequencer
 from ca_service.vocabulary import KeyId, LogId, Serial, SubjectKind, SubjectName, TimestampMs
@@ -91,7 +92,7 @@ class TestLog:
             self.sign,
             clock or SettableClock(),
             observer or RecordingObserver(),
-            encode_leaf=precertificate_leaf,
+            entries=CertificateEntries(),
             **options,  # type: ignore[arg-type]  # tests pass what the constructor names
         )
 

@@ -24,9 +24,10 @@ from ca_service.identity.issuers import Issuer, IssuerType
 from ca_service.pki.authority_certificates import Authority, create_intermediate, create_root
 from ca_service.pki.keys import spki_der
 from ca_service.pki.profile import random_serial
-from ca_service.pki.sct import digitally_sign, log_id_of, precertificate_leaf
+from ca_service.pki.sct import digitally_sign, log_id_of
 from ca_service.store.blocks import SqlBlocks
 from ca_service.store.database import Database
+from ca_service.store.entry_kinds import CertificateEntries
 from ca_service.store.issued import SqlIssuedCertificates
 from ca_service.store.logs import SqlLogReader, create_log
 from ca_service.store.revocations import SqlRevocations
@@ -166,7 +167,7 @@ def small(tmp_path: Path) -> Iterator[SmallAuthority]:
         return digitally_sign(log_key, message)
 
     create_log(database, log, first_tree_head(log, clock(), sign))
-    sequencer = BatchingSequencer(database, log, sign, clock, observer, encode_leaf=precertificate_leaf)
+    sequencer = BatchingSequencer(database, log, sign, clock, observer, entries=CertificateEntries())
     revocations = SqlRevocations(database, clock)
     publication = Publication(
         authorities={authority.key_id: authority},
