@@ -92,10 +92,13 @@ class Publication:
         return _published(shard)
 
     def refresh(self) -> int:
-        """Rebuild every shard that is dirty or old; return how many were due."""
-        due = [shard for shard in self._shards.all() if self._is_due(shard)]
-        for shard in due:
-            self._rebuilt(shard)
+        """Rebuild every shard that is dirty or old; return how many were due.
+
+        Raises StoreUnavailable at the first that cannot be rebuilt; those before it are done.
+        """
+        due = self._shards.due(self._now() - self._policy.refresh_seconds)
+        for authority_key, name in due:
+            self._shards.rebuild(authority_key, name, self._build)
         return len(due)
 
     def all_shards(self) -> Sequence[PublishedCrl]:
@@ -116,8 +119,9 @@ class Publication:
             if self._is_dirty(shard) or shard.next_update <= self._now():
                 raise
             return shard
-        if self._is_dirty(rebuilt):
-            raise StoreUnavailable(f"CRL shard {shard.name} changed while it was being signed", retry_after=1)
+        # Revocations go on while it is signed; it must show those that were there when it was asked for.
+        if rebuilt.published_generation < shard.generation:
+            raise StoreUnavailable(f"the CRL shard {shard.name} could not be signed anew", retry_after=1)
         return rebuilt
 
     def _build(self, shard: CrlShard, crl_number: int, revocations: Iterable[Revocation]) -> BuiltCrl | None:

@@ -36,6 +36,15 @@ class SqlShards:
         with self._database.reading() as connection:
             return [_read_shard(row) for row in connection.execute(query)]
 
+    def due(self, signed_before: int) -> Sequence[tuple[KeyId, str]]:
+        """Key and name of shards that are dirty or whose CRL is older; raises StoreUnavailable."""
+        query = select(crl_shards.c.authority_key, crl_shards.c.name).where(
+            (crl_shards.c.generation != crl_shards.c.published_generation)
+            | (crl_shards.c.this_update <= signed_before)
+        )
+        with self._database.reading() as connection:
+            return [(KeyId(row.authority_key), row.name) for row in connection.execute(query)]
+
     def create(self, shard: CrlShard) -> CrlShard:
         """Store a new shard with its first CRL; when another worker was first, return that one.
 

@@ -73,6 +73,16 @@ def test_all_shards_come_oldest_first(shards: SqlShards) -> None:
     assert [one.name for one in shards.all()] == ["2026-09-00", "2026-09-01", "2026-10-00"]
 
 
+def test_due_are_the_dirty_and_the_old(shards: SqlShards, revocations: SqlRevocations) -> None:
+    for name in ("a", "b"):
+        shards.create(shard(name))
+    signed = shard("a").this_update
+    assert shards.due(signed - 1) == []
+    assert sorted(shards.due(signed)) == [(AUTHORITY_KEY, "a"), (AUTHORITY_KEY, "b")]
+    revocations.revoke([revocation(5, "b")], ACTOR, "revoke")
+    assert shards.due(signed - 1) == [(AUTHORITY_KEY, "b")]
+
+
 def test_a_rebuilt_crl_shows_its_own_revocations_and_its_generation(
     shards: SqlShards, revocations: SqlRevocations
 ) -> None:
