@@ -95,7 +95,7 @@ class TokenAlgorithmRefused(InvalidRequest):
 
 
 class TokenKeyUnknown(InvalidRequest):
-    """The token names a signing key that its issuer does not publish, or names none among several."""
+    """The token names a signing key that its issuer does not publish, or names none."""
 
     reason = "token-key-unknown"
     remedy = "Get a fresh token; if it persists, the issuer's jwks_uri lacks the key it signs with."
@@ -243,6 +243,13 @@ class Unimplemented(CAError):
     code = Code.UNIMPLEMENTED
     reason = "unimplemented"
     remedy = "See /openapi.json for what it offers."
+
+
+class MethodNotAllowed(Unimplemented):
+    """The path exists, and is called with another HTTP method."""
+
+    reason = "method-not-allowed"
+    remedy = "Use a method that the answer's Allow header names."
 
 
 # -- passing trouble -------------------------------------------------------------------------------

@@ -131,13 +131,22 @@ def _token(body: Message, call: Request) -> str:
 def _bearer_token(call: Request) -> str:
     scheme, _, token = call.headers.get("Authorization", "").strip().partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise TokenMissing("the request carries no identity token")
+        raise TokenMissing(
+            "the request carries no identity token; expected credentials.oidcIdentityToken or Authorization: "
+            "Bearer",
+            expected="credentials.oidcIdentityToken or Authorization: Bearer",
+            received="none",
+        )
     return _ascii(token.strip())
 
 
 def _ascii(token: str) -> str:
     if not token.isascii():
-        raise TokenMalformed("the identity token must be three base64url parts joined by dots, in ASCII only")
+        raise TokenMalformed(
+            "the identity token must be three base64url parts joined by dots, in ASCII only",
+            expected="base64url",
+            received="characters that are not ASCII",
+        )
     return token
 
 
@@ -145,14 +154,27 @@ def _key(body: Message) -> PublicKeyProof | CsrProof:
     public_key_request = body.message("publicKeyRequest")
     if body.has("certificateSigningRequest"):
         if public_key_request is not None:
-            raise MalformedRequest("send either certificateSigningRequest or publicKeyRequest, not both")
+            raise MalformedRequest(
+                "send either certificateSigningRequest or publicKeyRequest, not both",
+                expected="one of the two",
+                received="both",
+            )
         return CsrProof(body.octets("certificateSigningRequest"))
     if public_key_request is None:
-        raise MalformedRequest("the body must have certificateSigningRequest or publicKeyRequest")
+        raise MalformedRequest(
+            "the body must have certificateSigningRequest or publicKeyRequest",
+            expected="certificateSigningRequest or publicKeyRequest",
+            received="neither",
+        )
     public_key = public_key_request.message("publicKey")
     content = public_key.text("content") if public_key else ""
     if public_key is None or not content:
-        raise MalformedRequest("publicKeyRequest.publicKey.content must hold the public key as PEM")
+        raise MalformedRequest(
+            "publicKeyRequest.publicKey.content must hold the public key as PEM",
+            member="publicKeyRequest.publicKey.content",
+            expected="a public key as PEM",
+            received="none",
+        )
     # What is not ASCII is no PEM; the key parser says so in its own words.
     return PublicKeyProof(
         content.encode("ascii", "replace"), _required(public_key_request, "proofOfPossession")
@@ -164,10 +186,18 @@ def _legacy_key(body: Message) -> PublicKeyProof | CsrProof:
     if body.has("certificateSigningRequest"):
         # Go clients always send the member, empty when they mean the request.
         if public_key is not None and public_key.has("content"):
-            raise MalformedRequest("send either certificateSigningRequest or publicKey, not both")
+            raise MalformedRequest(
+                "send either certificateSigningRequest or publicKey, not both",
+                expected="one of the two",
+                received="both",
+            )
         return CsrProof(body.octets("certificateSigningRequest"))
     if public_key is None:
-        raise MalformedRequest("the body must have certificateSigningRequest or publicKey")
+        raise MalformedRequest(
+            "the body must have certificateSigningRequest or publicKey",
+            expected="certificateSigningRequest or publicKey",
+            received="neither",
+        )
     # cosign sends base64 of PEM, gitsign base64 of DER.
     return PublicKeyProof(_required(public_key, "content"), _required(body, "signedEmailAddress"))
 
@@ -175,5 +205,10 @@ def _legacy_key(body: Message) -> PublicKeyProof | CsrProof:
 def _required(message: Message, member: str) -> bytes:
     octets = message.octets(member)
     if not octets:
-        raise MalformedRequest(f"{message.name(member)} is missing; it must be base64")
+        raise MalformedRequest(
+            f"{message.name(member)} is missing; it must be base64",
+            member=message.name(member),
+            expected="base64",
+            received="none",
+        )
     return octets

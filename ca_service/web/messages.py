@@ -40,7 +40,12 @@ class Message:
         if value is None:
             return ""
         if not isinstance(value, str):
-            raise MalformedRequest(f"{self.name(member)} must be a string, not {_kind(value)}")
+            raise MalformedRequest(
+                f"{self.name(member)} must be a string, not {_kind(value)}",
+                member=self.name(member),
+                expected="a string",
+                received=_kind(value),
+            )
         return value
 
     def octets(self, member: str) -> bytes:
@@ -49,7 +54,10 @@ class Message:
             return decode_base64(self.text(member))
         except ValueError:
             raise MalformedRequest(
-                f"{self.name(member)} must be base64 (standard or URL-safe alphabet)"
+                f"{self.name(member)} must be base64 (standard or URL-safe alphabet)",
+                member=self.name(member),
+                expected="base64",
+                received="other text",
             ) from None
 
     def message(self, member: str) -> "Message | None":
@@ -58,7 +66,12 @@ class Message:
         if value is None:
             return None
         if not isinstance(value, dict):
-            raise MalformedRequest(f"{self.name(member)} must be an object, not {_kind(value)}")
+            raise MalformedRequest(
+                f"{self.name(member)} must be an object, not {_kind(value)}",
+                member=self.name(member),
+                expected="an object",
+                received=_kind(value),
+            )
         return Message(value, self.name(member))
 
     def _value(self, member: str) -> object:
@@ -91,7 +104,11 @@ def read_message(body: bytes) -> Message:
     except ValueError:
         raise MalformedRequest("the body must be JSON, but a number in it is too long") from None
     if not isinstance(value, dict):
-        raise MalformedRequest(f"the body must be a JSON object, not {_kind(value)}")
+        raise MalformedRequest(
+            f"the body must be a JSON object, not {_kind(value)}",
+            expected="a JSON object",
+            received=_kind(value),
+        )
     return Message(value)
 
 

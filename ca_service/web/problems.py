@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Mapping
 
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 
 from ca_service.errors import (
     BodyTooLarge,
@@ -17,8 +18,12 @@ from ca_service.errors import (
     Code,
     ConfigurationError,
     InvalidRequest,
+    MethodNotAllowed,
     NotFound,
+    PermissionDenied,
     RateLimited,
+    Unavailable,
+    Unimplemented,
 )
 from ca_service.web.correlation import request_id
 from ca_service.web.replies import rate_limit_headers
@@ -49,6 +54,16 @@ _CODE_OF_STATUS = {
     501: Code.UNIMPLEMENTED,
     503: Code.UNAVAILABLE,
 }
+# What the router or the HTTP layer refuses has the slug of our own error for that status.
+_KIND_OF_STATUS: Mapping[int, type[CAError]] = {
+    403: PermissionDenied,
+    404: NotFound,
+    405: MethodNotAllowed,
+    413: BodyTooLarge,
+    429: RateLimited,
+    501: Unimplemented,
+    503: Unavailable,
+}
 _DEFAULT_RETRY_SECONDS = 5
 _KEPT_HEADERS = ("Allow", "Content-Range", "Retry-After", "WWW-Authenticate")
 
@@ -64,10 +79,10 @@ def install(app: Flask, report: ReportFault) -> None:
     """Answer every error of the application in the one shape; `report` hears of those that are our fault."""
 
     def known(error: CAError) -> Response:
-        if isinstance(error, ConfigurationError) or error.code is Code.INTERNAL:
+        status = http_status(type(error))
+        if status == 500:
             # Its sentence is for the operator: it may name files of this machine.
             return unknown(error)
-        status = 413 if isinstance(error, BodyTooLarge) else _STATUS_OF_CODE[error.code]
         headers = {}
         if status in (429, 503):
             headers["Retry-After"] = str(error.retry_after or _DEFAULT_RETRY_SECONDS)
@@ -86,8 +101,8 @@ def install(app: Flask, report: ReportFault) -> None:
             return unknown(getattr(error, "original_exception", None) or error)
         headers = {name: value for name, value in error.get_headers() if name in _KEPT_HEADERS}
         code = _CODE_OF_STATUS.get(error.code, Code.INVALID_ARGUMENT)
-        reason, sentence, remedy = _explain(error)
-        return _answer(error.code, code, sentence, reason, {"remedy": remedy}, headers)
+        kind = _KIND_OF_STATUS.get(error.code, InvalidRequest)
+        return _answer(error.code, code, _sentence(error), kind.reason, {"remedy": kind.remedy}, headers)
 
     def unknown(error: BaseException) -> Response:
         report(request_id(request.environ), error)
@@ -96,6 +111,15 @@ def install(app: Flask, report: ReportFault) -> None:
     app.register_error_handler(CAError, known)
     app.register_error_handler(HTTPException, routed)
     app.register_error_handler(Exception, unknown)
+
+
+def http_status(kind: type[CAError]) -> int:
+    """Return the HTTP status that an error of this class is answered with."""
+    if issubclass(kind, ConfigurationError):
+        return 500
+    if issubclass(kind, BodyTooLarge):
+        return 413
+    return 405 if issubclass(kind, MethodNotAllowed) else _STATUS_OF_CODE[kind.code]
 
 
 def reason_of(environ: Mapping[str, object]) -> str | None:
@@ -109,21 +133,16 @@ def reason_phrase(sentence: str) -> str:
     return _NOT_PRINTABLE.sub("?", sentence).strip()[:_MAX_PHRASE].rstrip() or "error"
 
 
-def _explain(error: HTTPException) -> tuple[str, str, str]:
-    """Return slug, sentence and remedy for an error that the router or the HTTP layer raised."""
-    if isinstance(error, RequestEntityTooLarge):
-        return BodyTooLarge.reason, "the body is longer than this service reads", BodyTooLarge.remedy
-    if isinstance(error, MethodNotAllowed):
+def _sentence(error: HTTPException) -> str:
+    """Say what the router or the HTTP layer refused, in a form that depends on no library's words alone."""
+    if isinstance(error, WrongMethod):
         allowed = ", ".join(sorted(error.valid_methods or ()))
-        return (
-            "method-not-allowed",
-            f"this path is not called like that, but with {allowed}",
-            f"Use one of {allowed}.",
-        )
+        return f"this path is not called like that, but with {allowed}"
     if error.code == 404:
-        return NotFound.reason, "there is nothing at this path", NotFound.remedy
-    phrase = error.name.lower()
-    return phrase.replace(" ", "-"), f"the request cannot be served: {phrase}", InvalidRequest.remedy
+        return "there is nothing at this path"
+    if error.code == 413:
+        return "the body is longer than this service reads"
+    return f"the request cannot be served: {error.name.lower()}"
 
 
 def _answer(
