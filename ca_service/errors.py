@@ -229,6 +229,12 @@ class SubmissionRefused(PermissionDenied):
     remedy = "Get a certificate through /api/v2/signingCert; it is logged before you have it."
 
 
+class LogFrozen(SubmissionRefused):
+    """This shard of the log is frozen: its last tree head is signed."""
+
+    reason = "log-frozen"
+
+
 class RateLimited(CAError):
     """Too many requests in too short a time."""
 
@@ -282,6 +288,12 @@ class LogUnavailable(Unavailable):
     reason = "log-unavailable"
 
 
+class LogClosed(LogUnavailable):
+    """This shard of the log is frozen, or its period has not begun or is over."""
+
+    reason = "log-closed"
+
+
 class StoreUnavailable(Unavailable):
     """The database could not be read or written."""
 
@@ -307,6 +319,30 @@ class ClockBehind(Unavailable):
 
     reason = "clock-behind"
     remedy = "The operator must correct the clock; nothing is signed until then."
+
+
+class RolledBack(Unavailable):
+    """The database is behind the high-water mark: it was restored, replaced or forked."""
+
+    reason = "rolled-back"
+    remedy = "Nothing is signed from it. The operator runs `ca-service recover`; reading the log goes on."
+
+
+class MarkUnavailable(Unavailable):
+    """The high-water mark cannot be read or written: nobody can tell whether the database is the newest."""
+
+    reason = "mark-unavailable"
+    remedy = "The operator must make the file that the message names readable and writable; then it goes on."
+
+
+class MarkMissing(MarkUnavailable):
+    """There is no high-water mark where the settings say."""
+
+    reason = "mark-missing"
+    remedy = (
+        "Mount or restore its volume, or correct [high_water_mark] path. If the file is really lost, and the"
+        " database is the newest there is: `ca-service recover --accept-missing-mark`."
+    )
 
 
 # -- the operator's side ---------------------------------------------------------------------------

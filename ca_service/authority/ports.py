@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ca_service.authority.mark import Mark
 from ca_service.vocabulary import KeyId, LeafIndex, LogId, RevocationReason, Serial, SubjectName, TimestampMs
 
 
@@ -298,6 +299,10 @@ class Shards(Protocol):
         """Every shard, oldest first."""
         ...
 
+    def due(self, signed_before: int) -> Sequence[tuple[KeyId, str]]:
+        """Key and name of shards that are dirty, or whose CRL was signed then (seconds) or earlier."""
+        ...
+
     def create(self, shard: CrlShard) -> CrlShard:
         """Store a new shard with its first CRL; when another worker was first, return that one."""
         ...
@@ -332,6 +337,65 @@ class CrlBuilder(Protocol):
         self, shard: CrlShard, crl_number: int, revocations: Iterable[Revocation]
     ) -> BuiltCrl | None:
         """Return the signed CRL, or None when the stored one is good enough."""
+        ...
+
+
+# -- the memory outside the database -----------------------------------------------------------------
+
+
+class HighWaterMark(Protocol):
+    """The highest state ever seen of a service, in a place that no backup of its database covers."""
+
+    def read(self) -> Mark:
+        """What was stored last, by whichever process. Cheap while it does not change.
+
+        Raises MarkMissing when there is none, MarkUnavailable when it cannot be read or was damaged.
+        """
+        ...
+
+    def create(self, mark: Mark) -> None:
+        """Store the first mark durably; AlreadyExists when there is one, MarkUnavailable."""
+        ...
+
+    def advance(self, seen: Mark, following: Mark) -> bool:
+        """Put `following` in the place of `seen`, durably; False when another than `seen` stands there.
+
+        Under a lock that holds between processes. Never goes backwards: ValueError when `following` does
+        not cover `seen`. Raises MarkMissing, MarkUnavailable.
+        """
+        ...
+
+    def reset(self, mark: Mark) -> None:
+        """Put another mark there, lower or not: the last step of a recovery. Raises MarkUnavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class QuickPosition:
+    """How many entries all logs have together, and how far revocations and audit trail are."""
+
+    entries: int
+    generation: int
+    audit_sequence: int
+
+
+class Position(Protocol):
+    """How far a database says it has come; every call reads afresh and raises StoreUnavailable."""
+
+    def quick(self) -> QuickPosition:
+        """The numbers alone, in one cheap look."""
+        ...
+
+    def whole(self) -> Mark:
+        """Everything that a mark holds."""
+        ...
+
+    def root_at(self, log_id: LogId, tree_size: int) -> bytes:
+        """The root hash that a log of this database had at a size it has reached."""
+        ...
+
+    def audit_hash_at(self, sequence: int) -> str:
+        """The hash of an audit record, "" when there is none of this number."""
         ...
 
 
