@@ -78,9 +78,9 @@ class GuardedShards:
         self._guard.admit_answers()
         seen = self._guard.crl_number(place)
 
-        def admitted(shard: CrlShard, number: int, revoked: Iterable[Revocation]) -> BuiltCrl | None:
+        def admitted(shard: CrlShard, crl_number: int, revocations: Iterable[Revocation]) -> BuiltCrl | None:
             self._guard.admit_crl(place, seen, shard.crl_number)
-            return build(shard, number, revoked)
+            return build(shard, crl_number, revocations)
 
         return self._noted(self._shards.rebuild(authority_key, name, admitted))
 

@@ -44,6 +44,7 @@ class RollbackGuard:
         self._observer = observer
         self._strict = strict
         self._wrong: list[Discrepancy] = []
+        self._wrong_under: Mark | None = None
         self._verified: dict[LogId, LogMark] = {}
         self._verified_audit: tuple[int, str] | None = None
         self._creating = threading.Lock()
@@ -52,32 +53,28 @@ class RollbackGuard:
 
     def examine(self) -> list[Discrepancy]:
         """Compare everything; raises MarkUnavailable and StoreUnavailable."""
-        mark = self._read()
-        wrong = discrepancies(
-            mark, self._position.whole(), self._position.root_at, self._position.audit_hash_at
-        )
-        self._wrong = wrong
-        return wrong
+        return self._compare(self._read(), self._position.whole())
 
     def check(self) -> None:
         """Compare everything and raise RolledBack when the database is behind; MarkUnavailable."""
         if wrong := self.examine():
             raise rolled_back(wrong)
 
-    def refuse_when_behind(self) -> None:
-        """Raise RolledBack when the last look found the database behind, MarkUnavailable without a mark.
+    def refuse_when_behind(self) -> Mark:
+        """Raise RolledBack when the last look found the database behind; MarkUnavailable. Returns the mark.
 
-        Reads nothing of the database.
+        Reads nothing of the database, unless the mark has changed since: `recover` may have put it right.
         """
+        mark = self._read()
         if self._wrong:
-            raise rolled_back(self._wrong)
-        self._read()
+            if mark is self._wrong_under:
+                raise rolled_back(self._wrong)
+            self.check()
+        return mark
 
     def admit_answers(self) -> int:
         """Return the revocation generation, read now, when the database is not behind; else as `check`."""
-        if self._wrong:
-            raise rolled_back(self._wrong)
-        mark = self._read()
+        mark = self.refuse_when_behind()
         found = self._position.quick()
         if (
             found.generation < mark.generation
@@ -93,8 +90,7 @@ class RollbackGuard:
 
     def admit_head(self, log_id: LogId, head: LogMark) -> None:
         """Let a log grow from this head, read under its lock; raises RolledBack, MarkUnavailable."""
-        self.refuse_when_behind()
-        seen = self._read().logs.get(log_id)
+        seen = self.refuse_when_behind().logs.get(log_id)
         if seen is not None:
             self._verify_log(log_id, seen, head)
             self._remember(log_id, head)
@@ -198,16 +194,20 @@ class RollbackGuard:
         for _ in range(_ATTEMPTS):
             mark = self._read()
             found = self._position.whole()
-            self._wrong = discrepancies(mark, found, self._position.root_at, self._position.audit_hash_at)
-            if self._wrong:
-                raise rolled_back(self._wrong)
+            if wrong := self._compare(mark, found):
+                raise rolled_back(wrong)
             risen = mark.risen_to(found)
             if risen == mark or self._mark.advance(mark, risen):
                 return
         raise self._busy()
 
+    def _compare(self, mark: Mark, found: Mark) -> list[Discrepancy]:
+        wrong = discrepancies(mark, found, self._position.root_at, self._position.audit_hash_at)
+        self._wrong_under, self._wrong = mark, wrong
+        return wrong
+
     def _refuse(self, wrong: Discrepancy) -> None:
-        self._wrong = [wrong]
+        self._wrong_under, self._wrong = self._read(), [wrong]
         raise rolled_back(self._wrong)
 
     def _read(self) -> Mark:

@@ -1,7 +1,8 @@
 """The high-water mark as one small JSON file, which belongs on another volume than the database.
 
-Written whole and durably, under a lock between processes, and only ever upwards. A checksum tells a damaged
-file from a low one.
+The file has two halves, each a line of JSON with a checksum and padding. A change overwrites the older one in
+place, under a lock between processes, and costs one flush of a few blocks: a replaced file would cost three.
+A write that was cut off leaves the other half; when neither fits its checksum, the file is damaged.
 """
 
 import fcntl
@@ -12,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ca_service.authority.mark import CrlName, LogMark, Mark
 from ca_service.errors import AlreadyExists, MarkMissing, MarkUnavailable
@@ -21,11 +22,26 @@ from ca_service.vocabulary import KeyId, LogId, TimestampMs
 
 _VERSION = 1
 _LOCK_SECONDS = 2.0
-_HEAD = '{"sha256":"'
+_HEAD = b'{"sha256":"'
 _DIGEST = 64
-_MIDDLE = '","mark":'
+_MIDDLE = b'","mark":'
+_SMALLEST_HALF = 4096
+_TICK_NS = 50_000_000
+"""Two writes within one tick of the file system's clock look alike; what is older than this is settled."""
 
 _Stamp = tuple[int, int, int, int]
+
+
+class _Found(NamedTuple):
+    """The file as it was read: the half that counts, how many writes led to it, and what it says."""
+
+    stamp: _Stamp
+    settled: bool
+    half: int
+    half_size: int
+    turn: int
+    line: bytes
+    mark: Mark
 
 
 class MarkFile:
@@ -35,7 +51,7 @@ class MarkFile:
         """Take the file's path; `lock_timeout` (seconds) bounds the wait for another writer."""
         self.path = path
         self._lock_timeout = lock_timeout
-        self._last: tuple[_Stamp, bytes, Mark] | None = None
+        self._last: _Found | None = None
         self._unsure = False
         self._encoded: tuple[Mapping[CrlName, int], str] | None = None
 
@@ -46,20 +62,17 @@ class MarkFile:
             stamp = _stamp(self.path.stat())
         except OSError as error:
             raise self._unreadable(error) from error
-        if last is not None and last[0] == stamp:
-            return last[2]
-        return self._read_anew()
+        if last is not None and last.settled and last.stamp == stamp:
+            return last.mark
+        return self._read_anew().mark
 
     def create(self, mark: Mark) -> None:
         """Store the first mark, and make its folder; AlreadyExists when there is one, MarkUnavailable."""
-        try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._unwritable(error) from error
+        self._make_folder()
         with self._locked():
             if self.path.exists():
                 raise AlreadyExists(f"there is a high-water mark in {self.path} already; it is kept")
-            self._write(mark)
+            self._write_whole(mark, 0)
 
     def advance(self, seen: Mark, following: Mark) -> bool:
         """Put `following` in the place of `seen`, durably; False when another than `seen` stands there.
@@ -69,23 +82,20 @@ class MarkFile:
         if not seen.is_covered_by(following):
             raise ValueError("a high-water mark only rises")
         with self._locked():
-            # Not the cached one: two writes within one tick of the file system's clock look alike.
-            if self._read_anew() != seen:
+            found = self._read_anew()
+            if found.mark != seen:
                 return False
             if following != seen or self._unsure:
-                self._write(following)
+                self._write_half(following, found)
         return True
 
     def reset(self, mark: Mark) -> None:
         """Put another mark there, whatever stood there, also a damaged one. Raises MarkUnavailable."""
-        try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._unwritable(error) from error
+        self._make_folder()
         with self._locked():
-            self._write(mark)
+            self._write_whole(mark, 0)
 
-    def _read_anew(self) -> Mark:
+    def _read_anew(self) -> _Found:
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as file:
@@ -93,21 +103,82 @@ class MarkFile:
                 content = file.read()
         except OSError as error:
             raise self._unreadable(error) from error
-        last = self._last
-        mark = last[2] if last is not None and last[1] == content else self._decoded(content)
-        self._last = (stamp, content, mark)
-        return mark
+        settled = time.time_ns() - stamp[0] > _TICK_NS
+        last, size = self._last, len(content) // 2
+        if last is not None and size == last.half_size:
+            start = last.half * size
+            other = size - start
+            if content[start : start + size] == last.line and not self._is_newer(
+                content[other : other + size], last.turn
+            ):
+                self._last = last = last._replace(stamp=stamp, settled=settled)
+                return last
+        halves = [
+            (stored["turn"], half, content[half * size : (half + 1) * size], stored)
+            for half in (0, 1)
+            if (stored := _opened(content[half * size : (half + 1) * size])) is not None
+        ]
+        if not halves:
+            raise MarkUnavailable(
+                f"the high-water mark in {self.path} is damaged: its checksum does not fit its content; "
+                "restore the file, or see `ca-service recover --accept-missing-mark`"
+            )
+        turn, half, line, stored = max(halves, key=lambda each: (each[0], -each[1]))
+        if stored["version"] != _VERSION:
+            raise MarkUnavailable(
+                f"the high-water mark in {self.path} is of form {stored['version']}, this program knows "
+                f"{_VERSION}; run the newer version that wrote it"
+            )
+        self._last = found = _Found(stamp, settled, half, size, turn, line, _decoded(stored))
+        return found
 
-    def _write(self, mark: Mark) -> None:
-        content = self._encode(mark)
+    @staticmethod
+    def _is_newer(line: bytes, turn: int) -> bool:
+        stored = _opened(line)
+        return stored is not None and stored["turn"] > turn
+
+    def _write_half(self, mark: Mark, found: _Found) -> None:
+        line = self._line(mark, found.turn + 1)
+        if len(line) >= found.half_size:
+            self._write_whole(mark, found.turn + 1)
+            return
+        line = _padded(line, found.half_size)
+        half = 1 - found.half
         try:
-            write_file(self.path, content, mode=0o600)
-            stamp = _stamp(self.path.stat())
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                if os.pwrite(descriptor, line, half * found.half_size) != len(line):
+                    raise OSError(28, "it was written in part only")
+                os.fdatasync(descriptor)
+                stamp = _stamp(os.fstat(descriptor))
+            finally:
+                os.close(descriptor)
         except OSError as error:
             # The new content may be visible and yet not on the disk: the next call must write again.
             self._last, self._unsure = None, True
             raise self._unwritable(error) from error
-        self._last, self._unsure = (stamp, content, mark), False
+        self._last = _Found(stamp, False, half, found.half_size, found.turn + 1, line, mark)
+        self._unsure = False
+
+    def _write_whole(self, mark: Mark, turn: int) -> None:
+        line = self._line(mark, turn)
+        size = _SMALLEST_HALF
+        while size < 2 * len(line):
+            size *= 2
+        line = _padded(line, size)
+        self._last = None
+        try:
+            write_file(self.path, 2 * line, mode=0o600)
+        except OSError as error:
+            self._unsure = True
+            raise self._unwritable(error) from error
+        self._unsure = False
+
+    def _make_folder(self) -> None:
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -138,62 +209,30 @@ class MarkFile:
         finally:
             os.close(lock)
 
-    def _encode(self, mark: Mark) -> bytes:
-        """Write it as JSON; the CRL numbers, which are many and change rarely, are written once."""
+    def _line(self, mark: Mark, turn: int) -> bytes:
+        """Write it as JSON; the CRL numbers, which are many and change rarely, are encoded once."""
         encoded = self._encoded
         if encoded is None or encoded[0] is not mark.crl_numbers:
             by_key: dict[str, dict[str, int]] = {}
             for (key, name), number in sorted(mark.crl_numbers.items()):
                 by_key.setdefault(key, {})[name] = number
             encoded = self._encoded = (mark.crl_numbers, _json(by_key))
-        logs = {
-            log_id.hex(): {
-                "tree_size": seen.tree_size,
-                "root_hash": seen.root_hash.hex(),
-                "timestamp": seen.timestamp,
-            }
-            for log_id, seen in mark.logs.items()
-        }
         rest = {
             "version": _VERSION,
-            "logs": logs,
+            "turn": turn,
+            "logs": {
+                log_id.hex(): {
+                    "tree_size": seen.tree_size,
+                    "root_hash": seen.root_hash.hex(),
+                    "timestamp": seen.timestamp,
+                }
+                for log_id, seen in mark.logs.items()
+            },
             "revocation_generation": mark.generation,
             "audit": {"sequence": mark.audit_sequence, "hash": mark.audit_hash},
         }
-        payload = f'{_json(rest)[:-1]},"crl_numbers":{encoded[1]}}}'
-        return f"{_HEAD}{_sum(payload.encode())}{_MIDDLE}{payload}}}\n".encode()
-
-    def _decoded(self, content: bytes) -> Mark:
-        start = len(_HEAD) + _DIGEST + len(_MIDDLE)
-        payload = content[start:-2]
-        claimed = content[len(_HEAD) : len(_HEAD) + _DIGEST]
-        if not content.startswith(_HEAD.encode()) or claimed.decode("ascii", "replace") != _sum(payload):
-            raise MarkUnavailable(
-                f"the high-water mark in {self.path} is damaged: its checksum does not fit its content; "
-                "restore the file, or see `ca-service recover --accept-missing-mark`"
-            )
-        stored: dict[str, Any] = json.loads(payload)
-        if stored["version"] != _VERSION:
-            raise MarkUnavailable(
-                f"the high-water mark in {self.path} is of form {stored['version']}, this program knows "
-                f"{_VERSION}; run the newer version that wrote it"
-            )
-        return Mark(
-            logs={
-                LogId(bytes.fromhex(log_id)): LogMark(
-                    seen["tree_size"], bytes.fromhex(seen["root_hash"]), TimestampMs(seen["timestamp"])
-                )
-                for log_id, seen in stored["logs"].items()
-            },
-            generation=stored["revocation_generation"],
-            audit_sequence=stored["audit"]["sequence"],
-            audit_hash=stored["audit"]["hash"],
-            crl_numbers={
-                (KeyId(key), name): number
-                for key, names in stored["crl_numbers"].items()
-                for name, number in names.items()
-            },
-        )
+        payload = f'{_json(rest)[:-1]},"crl_numbers":{encoded[1]}}}'.encode()
+        return _HEAD + _sum(payload) + _MIDDLE + payload + b"}"
 
     def _unreadable(self, error: OSError) -> MarkUnavailable:
         if isinstance(error, FileNotFoundError):
@@ -212,13 +251,45 @@ class MarkFile:
         )
 
 
+def _opened(line: bytes) -> dict[str, Any] | None:
+    """What a half says, None when its checksum does not fit: it was never written whole."""
+    payload = line.rstrip()[len(_HEAD) + _DIGEST + len(_MIDDLE) : -1]
+    if line[len(_HEAD) : len(_HEAD) + _DIGEST] != _sum(payload) or not line.startswith(_HEAD):
+        return None
+    stored: dict[str, Any] = json.loads(payload)
+    return stored
+
+
+def _decoded(stored: dict[str, Any]) -> Mark:
+    return Mark(
+        logs={
+            LogId(bytes.fromhex(log_id)): LogMark(
+                seen["tree_size"], bytes.fromhex(seen["root_hash"]), TimestampMs(seen["timestamp"])
+            )
+            for log_id, seen in stored["logs"].items()
+        },
+        generation=stored["revocation_generation"],
+        audit_sequence=stored["audit"]["sequence"],
+        audit_hash=stored["audit"]["hash"],
+        crl_numbers={
+            (KeyId(key), name): number
+            for key, names in stored["crl_numbers"].items()
+            for name, number in names.items()
+        },
+    )
+
+
 def _stamp(found: os.stat_result) -> _Stamp:
     return found.st_mtime_ns, found.st_ino, found.st_size, found.st_dev
+
+
+def _padded(line: bytes, size: int) -> bytes:
+    return line.ljust(size - 1) + b"\n"
 
 
 def _json(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=True)
 
 
-def _sum(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _sum(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
