@@ -1,12 +1,12 @@
 """What the service is founded on: keys and certificates, read from the files that the settings name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from ca_service.authority.log import LogIdentity
+from ca_service.authority.log import LogIdentity, SignTreeHead
 from ca_service.authority.publication import PublishedCrl
 from ca_service.errors import ConfigurationError
 from ca_service.keys.file import read_passphrase, read_private_key
@@ -15,7 +15,7 @@ from ca_service.pki.crl import verify_crl
 from ca_service.pki.keys import key_id, spki_der
 from ca_service.pki.sct import digitally_sign, log_id_of
 from ca_service.settings import Settings
-from ca_service.vocabulary import KeyId
+from ca_service.vocabulary import KeyId, LogId
 
 
 def passphrase(settings: Settings) -> bytes | None:
@@ -43,25 +43,56 @@ def authority(settings: Settings, secret: bytes | None) -> Authority:
         raise ConfigurationError(f"[authority] certificates and key: {error.message}") from error
 
 
-def log_key(
-    settings: Settings, issuing: Authority, secret: bytes | None
-) -> tuple[Callable[[bytes], bytes], LogIdentity]:
-    """The log's signing function (to a DigitallySigned struct) and who the log is; ConfigurationError."""
-    key = read_private_key(settings.log.key, secret, setting="[log] key")
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
-        raise ConfigurationError(
-            f"[log] key: {settings.log.key} is not an ECDSA P-256 key, the only kind of log key that every "
-            "Sigstore client accepts"
-        )
-    public_key = key.public_key()
-    if spki_der(public_key) == issuing.spki:
-        raise ConfigurationError("[log] key: it is the issuing key; the log needs a key of its own")
-    return (lambda message: digitally_sign(key, message)), LogIdentity(
-        shard=settings.log.shard,
-        origin=settings.log.origin,
-        log_id=log_id_of(public_key),
-        public_key_der=spki_der(public_key),
-    )
+class LogKeys:
+    """The keys of the log's shards, each read from its file when it is first needed.
+
+    So a shard that is prepared while the service runs is found without a restart, and the key of a frozen one
+    may be destroyed.
+    """
+
+    def __init__(self, settings: Settings, issuing: Authority, secret: bytes | None) -> None:
+        """Take where keys are, the issuing key, which no log may have, and the passphrase; reads nothing."""
+        self._settings = settings
+        self._issuing_spki = issuing.spki
+        self._secret = secret
+        self._signers: dict[LogId, SignTreeHead] = {}
+
+    def signer(self, log: LogIdentity) -> SignTreeHead:
+        """What signs for a shard (message to DigitallySigned struct); raises ConfigurationError."""
+        signer = self._signers.get(log.log_id)
+        if signer is None:
+            signer = self._signers[log.log_id] = self._read(log)
+        return signer
+
+    def sign(self, log_id: LogId, message: bytes) -> bytes:
+        """Sign for a shard whose signer was asked for before."""
+        return self._signers[log_id](message)
+
+    def _read(self, log: LogIdentity) -> SignTreeHead:
+        path = log_key_file(self._settings, log.shard)
+        setting = "[log] key" if log.shard == self._settings.log.shard else "[log] keys_dir"
+        key = read_private_key(path, self._secret, setting=setting)
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+            raise ConfigurationError(
+                f"{setting}: {path} is not an ECDSA P-256 key, the only kind of log key that every Sigstore "
+                "client accepts"
+            )
+        public_key = key.public_key()
+        if spki_der(public_key) == self._issuing_spki:
+            raise ConfigurationError(f"{setting}: {path} is the issuing key; the log needs a key of its own")
+        if log_id_of(public_key) != log.log_id:
+            raise ConfigurationError(
+                f"{setting}: the database's log {log.shard} has id {log.log_id.hex()}, the key in {path} "
+                f"makes {log_id_of(public_key).hex()}; key and database are not of the same directory"
+            )
+        return lambda message: digitally_sign(key, message)
+
+
+def log_key_file(settings: Settings, shard: str) -> Path:
+    """The file of a shard's key: that of the first one is a setting, the others have their place."""
+    if shard == settings.log.shard:
+        return settings.log.key
+    return settings.log.keys_dir / f"log-{shard}.key"
 
 
 def root_crls(settings: Settings, issuing: Authority) -> Mapping[KeyId, PublishedCrl]:

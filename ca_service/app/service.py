@@ -15,12 +15,15 @@ from flask import Flask
 
 from ca_service.app import material
 from ca_service.app.issuers import IssuersInForce
+from ca_service.app.log_shards import ShardedLog
+from ca_service.app.rollback import guard_of
 from ca_service.authority.admission import Admission, RateLimits
+from ca_service.authority.guarded import GuardedRevocations, GuardedShards
 from ca_service.authority.issuance import Issuance, IssuancePolicy
-from ca_service.authority.log import LogIdentity
 from ca_service.authority.ports import RateLimiter
 from ca_service.authority.publication import Publication, PublicationPolicy
 from ca_service.authority.revocation import RevocationDesk
+from ca_service.authority.rollback import RollbackGuard
 from ca_service.authority.status import StatusPolicy, StatusResponder
 from ca_service.authority.trust import TrustMaterial
 from ca_service.cache.memory import MemoryRateLimiter
@@ -32,11 +35,8 @@ from ca_service.pki.authority_certificates import Authority
 from ca_service.settings import Settings
 from ca_service.store.blocks import SqlBlocks
 from ca_service.store.database import Database
-from ca_service.store.entry_kinds import CertificateEntries
 from ca_service.store.issued import SqlIssuedCertificates
-from ca_service.store.logs import SqlLogReader
 from ca_service.store.revocations import SqlRevocations
-from ca_service.store.sequencer import BatchingSequencer
 from ca_service.store.shards import SqlShards
 from ca_service.store.token_uses import SqlTokenUses
 from ca_service.telemetry.logs import begin_request, record_access, record_fault
@@ -47,9 +47,7 @@ from ca_service.web.application import AccessRecord, base_app
 from ca_service.web.dev_idp import DevIdentityProvider
 
 _HOUSEKEEPING_SECONDS = 30.0
-_APPEND_SECONDS = 4.0
-"""Clients such as sigstore-js give up after five seconds and ask again; an answer must come before that."""
-
+_RELAXED_MARK_SECONDS = 1.0
 _LOG = logging.getLogger("ca_service")
 
 
@@ -60,13 +58,12 @@ class Service:
     settings: Settings
     database: Database
     authority: Authority
-    log: LogIdentity
-    log_reader: SqlLogReader
-    sequencer: BatchingSequencer
+    log: ShardedLog
+    guard: RollbackGuard
     issuers: IssuersInForce
     tokens: TokenVerifier
     issuance: Issuance
-    revocations: SqlRevocations
+    revocations: GuardedRevocations
     responder: StatusResponder
     publication: Publication
     desk: RevocationDesk
@@ -79,31 +76,42 @@ class Service:
     def after_fork(self) -> None:
         """Begin what belongs to a worker process: the thread that keeps CRLs and the tree head fresh."""
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
+        if not self.settings.high_water_mark.strict:
+            threading.Thread(target=self._keep_mark, name="high-water-mark", daemon=True).start()
 
     def checks(self) -> Mapping[str, str | None]:
         """Ask each part that issuing needs whether it works: its name, and None or what is wrong."""
         return {
             "database": _trouble(self.database.check),
-            "log": _trouble(self.log_reader.head),
-            "revocations": _trouble(self.revocations.generation),
+            "log": _trouble(self.log.check),
+            "high-water mark": _trouble(self.guard.check),
         }
 
     def close(self) -> None:
         """End threads and connections; what was accepted into the queue is finished first."""
         self._stopping.set()
-        self.sequencer.close()
+        self.log.close()
         self.database.close()
 
     def _keep_house(self) -> None:
         while not self._stopping.wait(_HOUSEKEEPING_SECONDS):
             try:
+                # First: from a database that was rolled back nothing is signed, no list and no tree head.
+                self.guard.catch_up()
                 self.publication.refresh()
-                self.sequencer.republish()
+                self.log.keep_house()
                 self.token_uses.sweep()
             except CAError as error:
                 # Requests meet the same trouble and are told; here it is for the operator.
                 self.observer.count("housekeeping_failed", reason=error.reason)
                 _LOG.warning("housekeeping failed: %s", error.message)
+
+    def _keep_mark(self) -> None:
+        while not self._stopping.wait(_RELAXED_MARK_SECONDS):
+            try:
+                self.guard.catch_up()
+            except CAError as error:
+                self.observer.count("high_water_mark_failed", reason=error.reason)
 
 
 def build_service(settings: Settings, dev: DevIdentityProvider | None = None) -> Service:
@@ -115,7 +123,9 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
     observer = PrometheusObserver()
     database = Database(settings.database.url, folder=settings.folder)
     authority = material.authority(settings, secret)
-    sign_with_log_key, log_identity = material.log_key(settings, authority, secret)
+    log_keys = material.LogKeys(settings, authority, secret)
+    guard = guard_of(settings, database, observer)
+    sharded_log = ShardedLog(settings, database, log_keys, _clock, observer, guard)
     issuers = IssuersInForce(settings, dev.issuer() if dev else None)
     tokens = TokenVerifier(
         issuers.current,
@@ -125,21 +135,10 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
         stale_seconds=settings.oidc.stale_keys_hours * 3600,
         observer=observer,
     )
-    sequencer = BatchingSequencer(
-        database,
-        log_identity,
-        sign_with_log_key,
-        _clock,
-        observer,
-        entries=CertificateEntries(),
-        queue_size=settings.log.queue_size,
-        batch_size=settings.log.batch_size,
-        timeout=_APPEND_SECONDS,
-    )
-    revocations = SqlRevocations(database, _clock)
+    revocations = GuardedRevocations(SqlRevocations(database, _clock), guard)
     publication = Publication(
         authorities={authority.key_id: authority},
-        shards=SqlShards(database),
+        shards=GuardedShards(SqlShards(database), guard),
         root_crls=material.root_crls(settings, authority),
         status_url=settings.service.status_url,
         policy=PublicationPolicy(
@@ -152,17 +151,15 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
         settings=settings,
         database=database,
         authority=authority,
-        log=log_identity,
-        log_reader=SqlLogReader(database, log_identity.shard),
-        sequencer=sequencer,
+        log=sharded_log,
+        guard=guard,
         issuers=issuers,
         tokens=tokens,
         issuance=Issuance(
             authority=authority,
-            log=log_identity,
-            sign_with_log_key=sign_with_log_key,
+            sign_with_log_key=log_keys.sign,
             verify_token=tokens.verify,
-            sequencer=sequencer,
+            sequencer=sharded_log.sequencer,
             blocks=SqlBlocks(database, _clock),
             publication=publication,
             policy=IssuancePolicy(
@@ -176,6 +173,7 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
             random_bytes=os.urandom,
             observer=observer,
             admission=_admission(settings, observer),
+            require_newest=guard.refuse_when_behind,
         ),
         revocations=revocations,
         responder=StatusResponder(
@@ -194,7 +192,8 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
         ),
         trust=TrustMaterial(
             authorities=[authority],
-            logs=[log_identity],
+            logs=sharded_log.directory.all,
+            current_log=sharded_log.current,
             url=settings.service.url,
             organization=settings.service.organization,
         ),
@@ -215,7 +214,6 @@ def create_app(service: Service) -> Flask:
     app = base_app(
         max_body=settings.limits.body_bytes, record=record, begin=begin_request, report=record_fault
     )
-    logs = {service.log.shard: log.ServedLog(service.log, service.log_reader)}
     addresses = home.Addresses(
         url=settings.service.url,
         status_url=settings.service.status_url,
@@ -224,11 +222,11 @@ def create_app(service: Service) -> Flask:
     )
     for blueprint in (
         fulcio.blueprint(service.issuance, service.trust, service.issuers.current),
-        log.blueprint(logs, service.trust.roots_der()),
+        log.blueprint(service.log, service.trust.roots_der()),
         status.blueprint(service.responder, service.publication, service.trust),
         trust.blueprint(service.trust, dict),
         health.blueprint(service.checks),
-        home.blueprint(addresses, service.issuers.current, service.trust, logs, dict),
+        home.blueprint(addresses, service.issuers.current, service.trust, service.log, dict),
         openapi.blueprint(openapi.document()),
         *([dev_idp.blueprint(service.dev)] if service.dev else []),
     ):

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from time import perf_counter
 
 from ca_service.authority.admission import Admission, token_use
-from ca_service.authority.log import LogIdentity
 from ca_service.authority.ports import Allowance, Blocks, Clock, Observer, PendingCertificate, Sequencer
 from ca_service.authority.publication import Publication
 from ca_service.errors import AuthorityRetired, CAError
@@ -23,7 +22,7 @@ from ca_service.pki.keys import ClientKey, read_csr, read_public_key
 from ca_service.pki.pem import certificate_pem
 from ca_service.pki.profile import LeafProfile, build_certificate, build_precertificate, random_serial
 from ca_service.pki.sct import encode_sct, encode_sct_list, leaf_index_extensions
-from ca_service.vocabulary import LeafIndex, Serial
+from ca_service.vocabulary import LeafIndex, LogId, Serial
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +73,7 @@ class Issuance:
         self,
         *,
         authority: Authority,
-        log: LogIdentity,
-        sign_with_log_key: Callable[[bytes], bytes],
+        sign_with_log_key: Callable[[LogId, bytes], bytes],
         verify_token: Callable[[str], VerifiedToken],
         sequencer: Sequencer,
         blocks: Blocks,
@@ -86,13 +84,14 @@ class Issuance:
         random_bytes: Callable[[int], bytes],
         observer: Observer,
         admission: Admission | None = None,
+        require_newest: Callable[[], object] | None = None,
     ) -> None:
-        """Join the collaborators; `sign_with_log_key` returns the DigitallySigned struct over its input.
+        """Join the collaborators; `sign_with_log_key` returns the DigitallySigned struct of a log over bytes.
 
-        Without an `admission` identities may ask as often as they like.
+        Without an `admission` identities may ask as often as they like. `require_newest` raises RolledBack when
+        the database is not the newest there was: RollbackGuard.refuse_when_behind.
         """
         self._authority = authority
-        self._log = log
         self._sign_with_log_key = sign_with_log_key
         self._verify_token = verify_token
         self._sequencer = sequencer
@@ -105,6 +104,7 @@ class Issuance:
         self._random_bytes = random_bytes
         self._observer = observer
         self._admission = admission
+        self._require_newest = require_newest
         self._issues_until = int(authority.issues_until.timestamp())
         self._chain_pems = tuple(certificate_pem(der) for der in authority.chain_der)
 
@@ -124,6 +124,9 @@ class Issuance:
 
     def _issue(self, token: str, key: PublicKeyProof | CsrProof) -> IssuedChain:
         started = perf_counter()
+        # (0) Nothing is signed, not even a precertificate, when the database was rolled back.
+        if self._require_newest is not None:
+            self._require_newest()
         # (1) Who asks, and not too often: the verified token, and the one name the certificate will carry.
         verified = self._verify_token(token)
         allowance = self._admission.admit(verified) if self._admission else None
@@ -165,10 +168,10 @@ class Issuance:
 
         # (6) Only now the log's promise and the certificate itself, outside every lock.
         sct = encode_sct(
-            self._log.log_id,
+            sequenced.log_id,
             sequenced.timestamp,
             leaf_index_extensions(sequenced.leaf_index),
-            self._sign_with_log_key(sequenced.leaf),
+            self._sign_with_log_key(sequenced.log_id, sequenced.leaf),
         )
         certificate = build_certificate(self._authority, precertificate, encode_sct_list([sct]))
         self._observer.duration("certificate", perf_counter() - logged)

@@ -1,13 +1,15 @@
 """What verifiers must hold to check a certificate: chains, log keys, and Sigstore's documents of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ca_service.authority.log import LogIdentity
+from ca_service.authority.log_shards import LogShard
 from ca_service.pki.authority_certificates import Authority
 from ca_service.pki.keys import key_id
 from ca_service.pki.pem import certificate_pem, public_key_pem
@@ -46,11 +48,22 @@ class TrustMaterial:
     """Everything public about this service's keys, in each form that somebody asks for."""
 
     def __init__(
-        self, *, authorities: Sequence[Authority], logs: Sequence[LogIdentity], url: str, organization: str
+        self,
+        *,
+        authorities: Sequence[Authority],
+        logs: Callable[[], Sequence[LogShard]],
+        current_log: Callable[[], LogIdentity],
+        url: str,
+        organization: str,
     ) -> None:
-        """Take every authority whose certificates are still trusted, newest first, and every log likewise."""
+        """Take every authority whose certificates are still trusted, newest first.
+
+        `logs` tells every shard there is, prepared, in use or closed; `current_log` that of certificates
+        issued now. Both may raise Unavailable.
+        """
         self._authorities = tuple(authorities)
-        self._logs = tuple(logs)
+        self._logs = logs
+        self._current_log = current_log
         self._url = url
         self._organization = organization
         # No certificate and no SCT is older than the first authority, so that is when trust begins.
@@ -74,11 +87,11 @@ class TrustMaterial:
         return self._certificates.get(key_id)  # type: ignore[call-overload,no-any-return]  # KeyId is a str
 
     def log_public_key_pem(self) -> str:
-        """The current log's public key."""
-        return public_key_pem(self._logs[0].public_key_der)
+        """The public key of the shard that logs what is issued now; raises Unavailable."""
+        return public_key_pem(self._current_log().public_key_der)
 
     def trusted_root(self) -> Mapping[str, Json]:
-        """Sigstore's trusted_root.json for this service alone."""
+        """Sigstore's trusted_root.json for this service alone; raises Unavailable."""
         return self._trusted_root((), ())
 
     def documents(
@@ -86,7 +99,7 @@ class TrustMaterial:
     ) -> Mapping[str, Mapping[str, Json]]:
         """The JSON documents by file name; those for signing only when a Rekor is given.
 
-        Raises ConfigurationError for a key of a kind that the documents have no name for.
+        Raises ConfigurationError for a key of a kind that the documents have no name for, and Unavailable.
         """
         root = self._trusted_root(rekors, tsas)
         if not rekors:
@@ -108,12 +121,16 @@ class TrustMaterial:
     def _trusted_root(self, rekors: Sequence[OutsideRekor], tsas: Sequence[OutsideTsa]) -> Mapping[str, Json]:
         return trusted_root(
             [TrustedAuthority(authority.chain, self._url) for authority in self._authorities],
-            [
-                TrustedLog(
-                    f"{self._url}/ctlog/{log.shard}", load_der_public_key(log.public_key_der), self._since
-                )
-                for log in self._logs
-            ],
+            [self._trusted_log(shard) for shard in self._logs()],
             [TrustedAuthority(tsa.chain, tsa.url) for tsa in tsas],
             [TrustedLog(rekor.url, rekor.public_key, self._since) for rekor in rekors],
+        )
+
+    def _trusted_log(self, shard: LogShard) -> TrustedLog:
+        """A shard with the time in which its SCTs are made; clients refuse those from outside it."""
+        return TrustedLog(
+            f"{self._url}/ctlog/{shard.name}",
+            load_der_public_key(shard.identity.public_key_der),
+            max(self._since, datetime.fromtimestamp(shard.trusted_from, UTC)),
+            None if shard.period.ends is None else datetime.fromtimestamp(shard.period.ends, UTC),
         )

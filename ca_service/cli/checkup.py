@@ -1,6 +1,6 @@
 """What `doctor` looks at: each check is a few facts and a verdict, and one that fails stops no other."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +8,9 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ca_service.app import material
 from ca_service.app.issuers import read_issuers
-from ca_service.authority.log import CLOCK_TOLERANCE_MS, LogIdentity
+from ca_service.authority.log import CLOCK_TOLERANCE_MS
+from ca_service.authority.log_shards import LogShard, ShardState
+from ca_service.authority.ports import TreeHead
 from ca_service.cli.host import clock
 from ca_service.cli.serve import refuse_open_http
 from ca_service.errors import CAError, ConfigurationError
@@ -20,6 +22,7 @@ from ca_service.pki.authority_certificates import Authority
 from ca_service.pki.signatures import verify_sha256
 from ca_service.settings import Settings
 from ca_service.store.database import Database
+from ca_service.store.log_shards import SqlLogShards
 from ca_service.store.logs import SqlLogReader
 from ca_service.vocabulary import format_seconds, format_time
 
@@ -42,7 +45,7 @@ def examine(settings: Settings, *, ask_issuers: bool) -> Iterator[Finding]:
     """Look at everything that `serve` needs; `ask_issuers` also asks each identity provider for its keys."""
     now = datetime.now(UTC)
     yield from _guarded("address", lambda: _address(settings))
-    secret, authority, log = None, None, None
+    secret, authority, keys = None, None, None
     try:
         secret = material.passphrase(settings)
         authority = material.authority(settings, secret)
@@ -52,13 +55,9 @@ def examine(settings: Settings, *, ask_issuers: bool) -> Iterator[Finding]:
         issuing = authority
         yield from _authority(issuing, now)
         yield from _guarded("root CRL", lambda: _root_crl(settings, issuing, now))
-        try:
-            log = material.log_key(settings, issuing, secret)[1]
-            yield Finding("log key", GOOD, f"log id {log.log_id.hex()}")
-        except ConfigurationError as error:
-            yield Finding("log key", FAILED, error.message)
+        keys = material.LogKeys(settings, issuing, secret)
     yield from _root_key(settings)
-    yield from _database(settings, log)
+    yield from _database(settings, keys)
     yield from _guarded("issuers", lambda: _issuers(settings, ask=ask_issuers))
 
 
@@ -109,37 +108,50 @@ def _root_key(settings: Settings) -> Iterator[Finding]:
         yield Finding("root key", WARNING, f"{root_key} is on this machine; keep it on a medium of its own")
 
 
-def _database(settings: Settings, log: LogIdentity | None) -> Iterator[Finding]:
+def _database(settings: Settings, keys: material.LogKeys | None) -> Iterator[Finding]:
     database = Database(settings.database.url, folder=settings.folder)
     try:
         database.check()
         yield Finding("database", GOOD, f"{database.engine_name} answers, its schema is this version's")
-        head = SqlLogReader(database, settings.log.shard).head()
+        shards = SqlLogShards(database, clock).all()
+        heads = {shard.name: SqlLogReader(database, shard.name).head() for shard in shards}
     except CAError as error:
         yield Finding("database", FAILED, error.message)
         return
     finally:
         database.close()
-    ahead = head.timestamp - clock()
+    yield from _clock_against(heads.values())
+    for shard in shards:
+        if keys is not None:
+            yield _log(shard, heads[shard.name], keys)
+    would_expire = clock() // 1000 + settings.authority.lifetime_seconds
+    if not any(shard.state(would_expire) is ShardState.ACTIVE for shard in shards):
+        yield Finding("log", FAILED, "no shard takes what would be issued now; `ca-service log rotate --now`")
+
+
+def _clock_against(heads: Iterable[TreeHead]) -> Iterator[Finding]:
+    newest = max((head.timestamp for head in heads), default=0)
+    ahead = newest - clock()
     if ahead > CLOCK_TOLERANCE_MS:
         yield Finding("clock", FAILED, f"this machine's clock is {ahead} ms behind the log's newest entry")
     else:
-        yield Finding(
-            "clock", GOOD, f"not behind the log's newest head of {format_seconds(head.timestamp // 1000)}"
-        )
-    if log is None:
-        return
-    if head.log_id != log.log_id:
-        yield Finding("log", FAILED, f"the database's log has id {head.log_id.hex()}, [log] key another")
-        return
+        yield Finding("clock", GOOD, f"not behind the log's newest head of {format_seconds(newest // 1000)}")
+
+
+def _log(shard: LogShard, head: TreeHead, keys: material.LogKeys) -> Finding:
     signed = tree_head_input(head.timestamp, head.tree_size, head.root_hash)
     try:
         # A DigitallySigned struct: hash, algorithm, two octets of length, signature (RFC 5246 §4.7).
-        verify_sha256(load_der_public_key(log.public_key_der), head.signature[4:], signed)
+        verify_sha256(load_der_public_key(shard.identity.public_key_der), head.signature[4:], signed)
     except ValueError:
-        yield Finding("log", FAILED, "the newest tree head is not signed with [log] key")
-    else:
-        yield Finding("log", GOOD, f"{head.tree_size} entries, the newest head is signed with [log] key")
+        return Finding("log", FAILED, f"the newest tree head of {shard.name} is not signed with its key")
+    if shard.frozen:
+        return Finding("log", GOOD, f"{shard.name}: {head.tree_size} entries, closed")
+    try:
+        keys.signer(shard.identity)
+    except ConfigurationError as error:
+        return Finding("log", FAILED, error.message)
+    return Finding("log", GOOD, f"{shard.name}: {head.tree_size} entries, its key signed the newest head")
 
 
 def _issuers(settings: Settings, *, ask: bool) -> Iterator[Finding]:

@@ -98,20 +98,15 @@ def refuse_open_http(settings: Settings) -> None:
 
 
 def refuse_other_database(service: "Service") -> None:
-    """Raise ConfigurationError when the database lacks this version's schema or this directory's log.
+    """Raise ConfigurationError when the database lacks this version's schema, or logs of other keys.
 
     Raises StoreUnavailable when it does not answer. Nothing stays open for the workers to inherit.
     """
     try:
         service.database.check()
-        head = service.log_reader.head()
+        service.log.check_keys()
     finally:
         service.database.close()
-    if head.log_id != service.log.log_id:
-        raise ConfigurationError(
-            f"[log] key: the database's log {service.log.shard} has id {head.log_id.hex()}, this key makes"
-            f" {service.log.log_id.hex()}; key and database are not of the same directory"
-        )
 
 
 def refuse_taken_address(name: str, bind: str) -> None:

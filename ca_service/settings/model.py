@@ -97,13 +97,20 @@ class AuthoritySettings(Section):
 
 
 class LogSettings(Section):
-    """The transparency log. Shard and origin are fixed at `init`: they are part of what the log signs."""
+    """The transparency log: its first shard. Later ones are in the database (`ca-service log list`).
 
-    shard: Annotated[str, AfterValidator(forms.shard)] = Field(description="The name of the current log.")
+    Shard and origin are fixed at `init`: they are part of what the log signs.
+    """
+
+    shard: Annotated[str, AfterValidator(forms.shard)] = Field(description="The name of the first shard.")
     origin: Annotated[str, AfterValidator(forms.log_origin)] = Field(
-        description="The log's name in its checkpoints: its URL without the scheme."
+        description="The first shard's name in its checkpoints: its URL without the scheme."
     )
-    key: Path = Field(description="The log's key (P-256), PKCS#8 PEM; never the issuing key.")
+    key: Path = Field(description="The first shard's key (P-256), PKCS#8 PEM; never the issuing key.")
+    keys_dir: Path = Field(
+        default=Path("private"),
+        description="The folder where `ca-service log rotate` puts the keys of later shards, log-NAME.key.",
+    )
     queue_size: int = Field(
         default=1024, ge=1, le=65536, description="How many entries may wait in each worker."
     )

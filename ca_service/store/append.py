@@ -1,6 +1,7 @@
 """The one transaction that puts a batch of entries into a log: durable as a whole, or not at all."""
 
 from collections.abc import Sequence
+from functools import partial
 from hashlib import sha256
 from typing import Generic, TypeVar
 
@@ -16,11 +17,13 @@ from ca_service.authority.log import (
     sequence,
     sign_head,
 )
+from ca_service.authority.log_shards import Period
 from ca_service.authority.ports import Clock, Sequenced, TreeHead
 from ca_service.errors import (
     CAError,
     ConfigurationError,
     InvalidRequest,
+    LogClosed,
     LogUnavailable,
     StoreUnavailable,
 )
@@ -39,7 +42,14 @@ Outcome = Sequenced | CAError
 _Entry = TypeVar("_Entry")
 
 _LOCKED_HEAD = Statement(
-    select(tree_heads.c.tree_size, tree_heads.c.timestamp, tree_heads.c.frontier, tree_heads.c.frozen)
+    select(
+        tree_heads.c.tree_size,
+        tree_heads.c.timestamp,
+        tree_heads.c.frontier,
+        tree_heads.c.frozen,
+        tree_heads.c.starts,
+        tree_heads.c.ends,
+    )
     .where(tree_heads.c.log == bindparam("log_number"))
     .with_for_update()
 )
@@ -120,7 +130,7 @@ class LogAppender(Generic[_Entry]):
         """
         with self._database.quick_writing() as transaction:
             number = self._log_number(transaction)
-            head = self._read_head(transaction, number)
+            head, _ = self._read_head(transaction, number)
             timestamp = next_timestamp(head, self._clock())
             if timestamp - head.timestamp <= older_than_ms:
                 return None
@@ -135,13 +145,13 @@ class LogAppender(Generic[_Entry]):
         try:
             with self._database.quick_writing() as transaction:
                 number = self._log_number(transaction)
-                head = self._read_head(transaction, number)
+                head, period = self._read_head(transaction, number)
                 now = self._clock()
-                admit = self._entries.admission(transaction, now)
+                admit = self._entries.admission(transaction, now, partial(period.require, self._log.shard))
                 for place, entry in enumerate(entries):
                     try:
                         admit(entry)
-                    except InvalidRequest as refused:
+                    except (InvalidRequest, LogClosed) as refused:
                         outcomes[place] = refused
                     else:
                         admitted.append(place)
@@ -179,15 +189,18 @@ class LogAppender(Generic[_Entry]):
             self._number = number
         return self._number
 
-    @staticmethod
-    def _read_head(transaction: Transaction, number: int) -> LogHead:
+    def _read_head(self, transaction: Transaction, number: int) -> tuple[LogHead, Period]:
         row = transaction.row(_LOCKED_HEAD, {"log_number": number})
         if row is None:
             raise StoreUnavailable("the log has no tree head: the database is damaged")
-        size, timestamp, frontier, frozen = row
+        size, timestamp, frontier, frozen, starts, ends = row
         if frozen:
-            raise LogUnavailable("this log is frozen: its last tree head is signed and it takes no entries")
-        return LogHead(Frontier.decode(size, frontier), TimestampMs(timestamp))
+            raise LogClosed(
+                f"the log shard {self._log.shard} is frozen: its last tree head is signed and it takes no "
+                "entries",
+                retry_after=1,
+            )
+        return LogHead(Frontier.decode(size, frontier), TimestampMs(timestamp)), Period(starts, ends)
 
     def _store_entries(
         self,

@@ -26,6 +26,9 @@ _NEW_ISSUED = Statement(insert(issued))
 
 Entry = TypeVar("Entry", contravariant=True)
 
+RequirePeriod = Callable[[int], None]
+"""Takes a notAfter (seconds since 1970); raises LogClosed when it is not of the log's period."""
+
 
 @dataclass(frozen=True, slots=True)
 class BesideLeaf:
@@ -51,8 +54,13 @@ class EntryKind(Protocol[Entry]):
         """Raise an InvalidRequest for what no row can hold, before the entry waits with others."""
         ...
 
-    def admission(self, transaction: Transaction, now: TimestampMs) -> Callable[[Entry], None]:
-        """What decides, under the log's lock, on each entry of a batch: it raises a CAError to refuse one."""
+    def admission(
+        self, transaction: Transaction, now: TimestampMs, require_period: RequirePeriod
+    ) -> Callable[[Entry], None]:
+        """What decides, under the log's lock, on each entry of a batch: it raises a CAError to refuse one.
+
+        Entries that belong to a time are held to the log's period by `require_period`.
+        """
         ...
 
     def beside_leaf(self, entry: Entry) -> BesideLeaf:
@@ -87,11 +95,17 @@ class CertificateEntries:
                 "record of its certificate could be kept"
             )
 
-    def admission(self, transaction: Transaction, now: TimestampMs) -> Callable[[PendingCertificate], None]:
-        """Refuse the blocked (IdentityBlocked), and a second use of a token (TokenReused)."""
+    def admission(
+        self, transaction: Transaction, now: TimestampMs, require_period: RequirePeriod
+    ) -> Callable[[PendingCertificate], None]:
+        """Refuse what belongs into another shard, the blocked, and a second use of a token.
+
+        Raises LogClosed, IdentityBlocked, TokenReused.
+        """
         blocks = self._blocks = current_list(transaction, self._blocks)
 
         def admit(entry: PendingCertificate) -> None:
+            require_period(entry.not_after)
             blocks.check(entry.subject, entry.oidc_issuer, entry.oidc_subject, now // 1000)
             if entry.token_use is not None:
                 token_uses.use(transaction, entry.token_use)

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from hashlib import sha256
 
-from sqlalchemy import BindParameter, bindparam, func, insert, select
+from sqlalchemy import BindParameter, Connection, bindparam, func, insert, select
 
 from ca_service.authority.log import LogIdentity
+from ca_service.authority.log_shards import Period
 from ca_service.authority.ports import LogEntry, TreeHead
 from ca_service.errors import AlreadyExists, ConfigurationError, StoreUnavailable
 from ca_service.merkle.tiles import TILE_WIDTH, Tile, split_hashes, subtree_from_tiles
@@ -76,36 +77,43 @@ _CHAIN_CERTIFICATE = Statement(
 
 def create_log(database: Database, log: LogIdentity, head: TreeHead) -> None:
     """Store a new log with the signed head of its empty tree; raises AlreadyExists, StoreUnavailable."""
-    if head.tree_size != 0:
-        raise ValueError("a new log has no entries")
     try:
         with database.writing() as connection:
-            number = connection.execute(select(func.coalesce(func.max(logs.c.id), 0) + 1)).scalar_one()
-            connection.execute(
-                insert(logs).values(
-                    id=number,
-                    shard=log.shard,
-                    origin=log.origin,
-                    log_id=log.log_id,
-                    public_key=log.public_key_der,
-                    kind=log.kind,
-                )
-            )
-            connection.execute(
-                insert(tree_heads).values(
-                    log=number,
-                    tree_size=0,
-                    timestamp=head.timestamp,
-                    root_hash=head.root_hash,
-                    frontier=Frontier().encode(),
-                    signature=head.signature,
-                    frozen=False,
-                )
-            )
+            insert_log(connection, log, head, Period())
     except RowRefused:
         raise AlreadyExists(
             f"the database has a log of shard {log.shard}, or with its key, already"
         ) from None
+
+
+def insert_log(connection: Connection, log: LogIdentity, head: TreeHead, period: Period) -> None:
+    """Insert a new log in an open transaction."""
+    if head.tree_size != 0:
+        raise ValueError("a new log has no entries")
+    number = connection.execute(select(func.coalesce(func.max(logs.c.id), 0) + 1)).scalar_one()
+    connection.execute(
+        insert(logs).values(
+            id=number,
+            shard=log.shard,
+            origin=log.origin,
+            log_id=log.log_id,
+            public_key=log.public_key_der,
+            kind=log.kind,
+        )
+    )
+    connection.execute(
+        insert(tree_heads).values(
+            log=number,
+            tree_size=0,
+            timestamp=head.timestamp,
+            root_hash=head.root_hash,
+            frontier=Frontier().encode(),
+            signature=head.signature,
+            frozen=False,
+            starts=period.starts,
+            ends=period.ends,
+        )
+    )
 
 
 def find_log(transaction: Transaction, shard: str) -> tuple[int, LogId, str]:

@@ -56,6 +56,9 @@ tree_heads = Table(
     Column("frontier", LargeBinary, nullable=False),
     Column("signature", LargeBinary, nullable=False),
     Column("frozen", Boolean, nullable=False),
+    Column("starts", BigInteger, nullable=False, server_default="0"),
+    Column("ends", BigInteger),
+    Column("retired_for", Text, nullable=False, server_default=""),
 )
 
 # The long columns come last: SQLite then reads the short ones without following overflow pages.

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from flask import Blueprint, Response, request
 
 from ca_service.authority.log import LogIdentity
+from ca_service.authority.log_shards import LogShard
 from ca_service.authority.ports import LogEntry, LogReader, TreeHead
-from ca_service.errors import MalformedRequest, NotFound, SubmissionRefused
+from ca_service.errors import LogFrozen, MalformedRequest, NotFound, SubmissionRefused
 from ca_service.merkle.checkpoint import checkpoint_note
 from ca_service.pki.sct import precertificate_extra_data
 from ca_service.web.base64_text import decode_base64
@@ -31,10 +32,11 @@ _HASH_SIZE = 32
 
 @dataclass(frozen=True, slots=True)
 class ServedLog:
-    """One log as it is served: who it is, and where it is read."""
+    """One log as it is served: who it is, where it is read, and its place among the shards if it has one."""
 
     identity: LogIdentity
     reader: LogReader
+    shard: LogShard | None = None
 
 
 def blueprint(logs: Mapping[str, ServedLog], roots: Sequence[bytes]) -> Blueprint:
@@ -66,8 +68,10 @@ def blueprint(logs: Mapping[str, ServedLog], roots: Sequence[bytes]) -> Blueprin
     return calls
 
 
-def add_chain(_: ServedLog) -> Response:
+def add_chain(log: ServedLog) -> Response:
     """Refuse: a certificate gets into this log by being issued (RFC 6962 §4.1)."""
+    if log.shard is not None and log.shard.frozen:
+        raise LogFrozen("this log is frozen: its final tree head is signed, and it takes no entries any more")
     raise SubmissionRefused("this log takes entries from its own authority only, none by submission")
 
 

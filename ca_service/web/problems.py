@@ -18,6 +18,7 @@ from ca_service.errors import (
     Code,
     ConfigurationError,
     InvalidRequest,
+    LogFrozen,
     MethodNotAllowed,
     NotFound,
     PermissionDenied,
@@ -119,6 +120,8 @@ def http_status(kind: type[CAError]) -> int:
         return 500
     if issubclass(kind, BodyTooLarge):
         return 413
+    if issubclass(kind, LogFrozen):
+        return 410
     return 405 if issubclass(kind, MethodNotAllowed) else _STATUS_OF_CODE[kind.code]
 
 

@@ -13,7 +13,7 @@ from ca_service.errors import ConfigurationError, InvalidRequest
 from ca_service.merkle.tiles import Tile
 from ca_service.merkle.tree import verify_consistency, verify_inclusion
 from ca_service.store.database import Database
-from ca_service.store.entry_kinds import BesideLeaf, CertificateEntries
+from ca_service.store.entry_kinds import BesideLeaf, CertificateEntries, RequirePeriod
 from ca_service.store.logs import SqlLogReader
 from ca_service.store.quick import Transaction
 from ca_service.store.sequencer import BatchingSequencer, EntrySequencer
@@ -59,7 +59,9 @@ class Artifacts:
         if len(entry.digest) != 32:
             raise InvalidRequest("a digest has 32 octets")
 
-    def admission(self, transaction: Transaction, now: TimestampMs) -> Callable[[Artifact], None]:
+    def admission(
+        self, transaction: Transaction, now: TimestampMs, require_period: RequirePeriod
+    ) -> Callable[[Artifact], None]:
         def admit(entry: Artifact) -> None:
             if entry.words == b"refused":
                 raise InvalidRequest("not this one")

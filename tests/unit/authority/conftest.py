@@ -84,8 +84,7 @@ class SmallAuthority:
         """Issuing with a token check that believes the test; `sequencer` replaces the real one."""
         return Issuance(
             authority=self.authority,
-            log=self.log,
-            sign_with_log_key=lambda message: digitally_sign(self.log_key, message),
+            sign_with_log_key=lambda _, message: digitally_sign(self.log_key, message),
             verify_token=believed,
             sequencer=sequencer or self.sequencer,
             blocks=SqlBlocks(self.database, self.clock),

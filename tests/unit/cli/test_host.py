@@ -89,7 +89,7 @@ def test_export_trust_writes_what_verifiers_need_and_says_what_is_missing(host: 
     host.leaf.verify_directly_issued_by(chain[0])
     log_key = load_pem_public_key((out / "ctlog.pub").read_bytes())
     spki = log_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    assert spki == host.service.log.public_key_der
+    assert spki == host.service.log.current().public_key_der
     by_folder = run("status", host.leaf_file, "--trust", out)
     assert by_folder.exit_code == 0, by_folder.output
 
