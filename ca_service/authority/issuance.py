@@ -88,8 +88,8 @@ class Issuance:
     ) -> None:
         """Join the collaborators; `sign_with_log_key` returns the DigitallySigned struct of a log over bytes.
 
-        Without an `admission` identities may ask as often as they like. `require_newest` raises RolledBack when
-        the database is not the newest there was: RollbackGuard.refuse_when_behind.
+        Without an `admission` identities may ask as often as they like. `require_newest` raises RolledBack
+        when the database is not the newest there was: RollbackGuard.refuse_when_behind.
         """
         self._authority = authority
         self._sign_with_log_key = sign_with_log_key

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ca_service.authority.log import LogIdentity, first_tree_head
 from ca_service.errors import AlreadyExists
 from ca_service.files.durable import sync_directory, write_file
+from ca_service.files.high_water_mark import MarkFile
 from ca_service.keys.file import write_private_key
 from ca_service.pki.authority_certificates import create_intermediate, create_root
 from ca_service.pki.crl import build_root_crl
@@ -29,6 +30,7 @@ from ca_service.settings.reading import environment_name
 from ca_service.settings.rendering import settings_file
 from ca_service.store.database import Database
 from ca_service.store.logs import create_log
+from ca_service.store.position import SqlPosition
 from ca_service.vocabulary import TimestampMs
 
 CURVES: dict[str, type[ec.EllipticCurve]] = {"p256": ec.SECP256R1, "p384": ec.SECP384R1}
@@ -122,6 +124,8 @@ def _build(folder: Path, final: Path, plan: Plan, now: datetime) -> Founded:
         database.migrate()
         milliseconds = TimestampMs(int(now.timestamp() * 1000))
         create_log(database, log, first_tree_head(log, milliseconds, lambda m: digitally_sign(log_key, m)))
+        # Last: it may lie outside of DIR, where nothing else is left when something fails.
+        MarkFile(settings.high_water_mark.path).create(SqlPosition(database).whole())
     finally:
         database.close()
     return Founded(final / "ca.toml", root, issuing, log)
@@ -142,10 +146,11 @@ def _write_settings(folder: Path, plan: Plan, now: datetime) -> Settings:
     if plan.passphrase_file is not None:
         values["keys.passphrase_file"] = str(plan.passphrase_file.resolve())
     write_file(folder / "ca.toml", settings_file(values).encode())
-    # Of the environment only the database counts here: the log must be where `serve` will look for it.
-    database = environment_name("database.url")
-    environ = {database: os.environ[database]} if database in os.environ else {}
-    return load_settings(folder / "ca.toml", environ)
+    # Of the environment only this counts here: log and mark must be where `serve` will look for them.
+    places = map(environment_name, ("database.url", "high_water_mark.path"))
+    return load_settings(
+        folder / "ca.toml", {name: os.environ[name] for name in places if name in os.environ}
+    )
 
 
 def _bind(url: str) -> str:

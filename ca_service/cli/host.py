@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ca_service.app.rollback import guard_of
+from ca_service.authority.guarded import GuardedRevocations
 from ca_service.authority.ports import Actor
 from ca_service.authority.revocation import RevocationDesk
 from ca_service.settings import Settings
@@ -36,16 +38,19 @@ def clock() -> TimestampMs:
 def desk_of(settings: Settings) -> Iterator[RevocationDesk]:
     """The revocation desk on the directory's database; it needs no private key.
 
-    Raises ConfigurationError or StoreUnavailable when the database is not as this program needs it.
+    Raises ConfigurationError or StoreUnavailable when the database is not as this program needs it; revoking
+    raises RolledBack when it is not the newest there was.
     """
     database = Database(settings.database.url, folder=settings.folder)
     try:
         database.check()
+        observer = Unobserved()
+        guard = guard_of(settings, database, observer)
         yield RevocationDesk(
             issued=SqlIssuedCertificates(database),
-            revocations=SqlRevocations(database, clock),
+            revocations=GuardedRevocations(SqlRevocations(database, clock), guard),
             clock=clock,
-            observer=Unobserved(),
+            observer=observer,
         )
     finally:
         database.close()

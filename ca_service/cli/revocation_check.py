@@ -287,6 +287,11 @@ def fetch_chain(certificate: x509.Certificate) -> list[x509.Certificate]:
     return chain
 
 
+def fetch(url: str) -> bytes:
+    """Fetch what a URL names, bounded in size; raises requests.RequestException, ValueError for a refusal."""
+    return _fetch(url, None, None)
+
+
 def _fetch(url: str, body: bytes | None, content_type: str | None) -> bytes:
     """Fetch an answer, bounded in size; raises requests.RequestException, ValueError for a refusal."""
     headers = {} if content_type is None else {"Content-Type": content_type}

@@ -1,5 +1,6 @@
 """`serve`: the service under Gunicorn."""
 
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ca_service.cli.options import config_option
-from ca_service.errors import ConfigurationError
+from ca_service.errors import ConfigurationError, MarkUnavailable, RolledBack
 from ca_service.settings import Settings
 from ca_service.settings.forms import is_loopback
 from ca_service.settings.reading import with_values
@@ -105,8 +106,17 @@ def refuse_other_database(service: "Service") -> None:
     try:
         service.database.check()
         service.log.check_keys()
+        _tell_when_behind(service)
     finally:
         service.database.close()
+
+
+def _tell_when_behind(service: "Service") -> None:
+    """A database that was rolled back is served for reading; each worker refuses to sign from it."""
+    try:
+        service.guard.check()
+    except (RolledBack, MarkUnavailable) as error:
+        logging.getLogger("ca_service").error("%s What to do: %s", error.message, error.remedy)
 
 
 def refuse_taken_address(name: str, bind: str) -> None:

@@ -67,6 +67,22 @@ class DatabaseSettings(Section):
     )
 
 
+class HighWaterMarkSettings(Section):
+    """The memory outside every backup, by which a database that was restored or replaced is noticed."""
+
+    path: Path = Field(
+        default=Path("mark/high-water.json"),
+        description="The file that holds it, made by `init`. Put it on another volume than the database, one "
+        "that no backup restores; all processes of a service share it, and nobody else.",
+    )
+    strict: bool = Field(
+        default=True,
+        description="Whether it is written before anything that follows from it is released, which costs one "
+        "more flush to disk for each batch of certificates. Otherwise it is written each second, so that "
+        "less than a second that was lost may go unnoticed, and a missing file is made anew.",
+    )
+
+
 class RedisSettings(Section):
     """Rate limits and wake-ups shared between nodes; nothing that must be kept or trusted."""
 
@@ -236,6 +252,7 @@ class Settings(Section):
     service: ServiceSettings
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
+    high_water_mark: HighWaterMarkSettings = HighWaterMarkSettings()
     redis: RedisSettings = RedisSettings()
     authority: AuthoritySettings = AuthoritySettings()
     log: LogSettings

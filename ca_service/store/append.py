@@ -18,7 +18,9 @@ from ca_service.authority.log import (
     sign_head,
 )
 from ca_service.authority.log_shards import Period
+from ca_service.authority.mark import LogMark
 from ca_service.authority.ports import Clock, Sequenced, TreeHead
+from ca_service.authority.rollback import RollbackGuard
 from ca_service.errors import (
     CAError,
     ConfigurationError,
@@ -85,6 +87,7 @@ class LogAppender(Generic[_Entry]):
         sign_tree_head: SignTreeHead,
         clock: Clock,
         entries: EntryKind[_Entry],
+        guard: RollbackGuard | None = None,
     ) -> None:
         """Join the collaborators; nothing is read yet."""
         self._database = database
@@ -92,14 +95,15 @@ class LogAppender(Generic[_Entry]):
         self._sign_tree_head = sign_tree_head
         self._clock = clock
         self._entries = entries
+        self._guard = guard
         self._number: int | None = None
         self._known_certificates: set[bytes] = set()
 
     def append(self, entries: Sequence[_Entry]) -> list[Outcome]:
         """Store entries and return, in their order, where each went or why it did not.
 
-        A refused row fails its own entry only. Raises ClockBehind, ConfigurationError, and StoreUnavailable
-        (DiskUntrusted) when none was stored or it cannot be known.
+        A refused row fails its own entry only. Raises ClockBehind, ConfigurationError, StoreUnavailable
+        (DiskUntrusted) when none was stored or it cannot be known, and RolledBack or MarkUnavailable.
         """
         try:
             return self._append_together(entries)
@@ -131,6 +135,7 @@ class LogAppender(Generic[_Entry]):
         with self._database.quick_writing() as transaction:
             number = self._log_number(transaction)
             head, _ = self._read_head(transaction, number)
+            self._admit(head)
             timestamp = next_timestamp(head, self._clock())
             if timestamp - head.timestamp <= older_than_ms:
                 return None
@@ -146,6 +151,7 @@ class LogAppender(Generic[_Entry]):
             with self._database.quick_writing() as transaction:
                 number = self._log_number(transaction)
                 head, period = self._read_head(transaction, number)
+                self._admit(head)
                 now = self._clock()
                 admit = self._entries.admission(transaction, now, partial(period.require, self._log.shard))
                 for place, entry in enumerate(entries):
@@ -167,6 +173,9 @@ class LogAppender(Generic[_Entry]):
                 raise StoreUnavailable(error.message, retry_after=error.retry_after) from error
         self._known_certificates |= prints
         if following is not None:
+            if self._guard is not None:
+                # Before any SCT of it: what is released must never be forgotten by every memory at once.
+                self._guard.record_head(self._log.log_id, _seen(following.head, following.root_hash))
             for place, leaf in zip(admitted, following.leaves, strict=True):
                 outcomes[place] = Sequenced(
                     self._log.log_id, leaf.leaf_index, following.head.timestamp, leaf.leaf
@@ -201,6 +210,11 @@ class LogAppender(Generic[_Entry]):
                 retry_after=1,
             )
         return LogHead(Frontier.decode(size, frontier), TimestampMs(timestamp)), Period(starts, ends)
+
+    def _admit(self, head: LogHead) -> None:
+        """Raise RolledBack when this database is not the newest there was; MarkUnavailable."""
+        if self._guard is not None:
+            self._guard.admit_head(self._log.log_id, _seen(head, head.frontier.root()))
 
     def _store_entries(
         self,
@@ -287,3 +301,7 @@ class LogAppender(Generic[_Entry]):
         except StoreUnavailable:
             return False
         return row is not None and row[0] == first.leaf_index
+
+
+def _seen(head: LogHead, root_hash: bytes) -> LogMark:
+    return LogMark(head.frontier.size, root_hash, head.timestamp)

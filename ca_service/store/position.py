@@ -14,8 +14,8 @@ from ca_service.vocabulary import KeyId, LogId, TimestampMs
 _QUICK = Statement(
     select(
         generations.c.revocations,
-        select(func.coalesce(func.sum(tree_heads.c.tree_size), 0)).scalar_subquery(),
-        select(func.coalesce(func.max(audit.c.sequence), 0)).scalar_subquery(),
+        select(func.sum(tree_heads.c.tree_size)).scalar_subquery(),
+        select(func.max(audit.c.sequence)).scalar_subquery(),
     )
 )
 
@@ -33,7 +33,9 @@ class SqlPosition:
         row = self._database.quick_row(_QUICK, {})
         if row is None:
             raise StoreUnavailable("the database has no generation row; it was not made by this program")
-        return QuickPosition(entries=int(row[1]), generation=int(row[0]), audit_sequence=int(row[2]))
+        return QuickPosition(
+            entries=int(row[1] or 0), generation=int(row[0]), audit_sequence=int(row[2] or 0)
+        )
 
     def whole(self) -> Mark:
         """Everything a mark holds; raises StoreUnavailable.

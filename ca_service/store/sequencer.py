@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from ca_service.authority.log import LogIdentity, SignTreeHead
 from ca_service.authority.ports import Clock, Observer, PendingCertificate, Sequenced, TreeHead
+from ca_service.authority.rollback import RollbackGuard
 from ca_service.errors import CAError, LogBusy, LogUnavailable, StoreUnavailable
 from ca_service.store.append import LogAppender, Outcome
 from ca_service.store.database import Database
@@ -108,11 +109,13 @@ class EntrySequencer(Generic[_Entry]):
         batch_size: int = 256,
         timeout: float = 10.0,
         when_disk_lies: Callable[[], None] = _leave,
+        guard: RollbackGuard | None = None,
     ) -> None:
         """Join the collaborators; the thread starts with the first entry.
 
         `timeout` (seconds) bounds each `append`. `when_disk_lies` is called when the disk did not confirm a
         write: the operating system may then show what it never stored, so by default the process ends.
+        A `guard` refuses a database that was rolled back, and notes how far the log has come.
         """
         self._database = database
         self._log = log
@@ -124,6 +127,7 @@ class EntrySequencer(Generic[_Entry]):
         self._batch_size = batch_size
         self._timeout = timeout
         self._when_disk_lies = when_disk_lies
+        self._guard = guard
         self._starting = threading.Lock()
         self._queue: _Queue[_Entry] | None = None
 
@@ -131,7 +135,8 @@ class EntrySequencer(Generic[_Entry]):
         """Return only after entry, issued row and new tree head are durable in one transaction.
 
         Raises IdentityBlocked, TokenReused, IdentityRefused (a name that cannot be stored), LogBusy,
-        LogUnavailable, ClockBehind, and ConfigurationError when the database has not this log.
+        LogUnavailable, ClockBehind, RolledBack, MarkUnavailable, and ConfigurationError when the database has
+        not this log.
         """
         self._entries.refuse_unstorable(entry)
         queue, waiting = self._here(), _Waiting(entry)
@@ -179,7 +184,9 @@ class EntrySequencer(Generic[_Entry]):
         return queue
 
     def _appender(self) -> LogAppender[_Entry]:
-        return LogAppender(self._database, self._log, self._sign_tree_head, self._clock, self._entries)
+        return LogAppender(
+            self._database, self._log, self._sign_tree_head, self._clock, self._entries, self._guard
+        )
 
     def _write(self, appender: LogAppender[_Entry], batch: Sequence[_Waiting[_Entry]]) -> None:
         began = time.perf_counter()
