@@ -21,6 +21,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "serve": "ca_service.cli.serve:serve",
         "migrate": "ca_service.cli.migrate:migrate",
         "doctor": "ca_service.cli.doctor:doctor",
+        "fsck": "ca_service.cli.fsck:fsck",
         "export-trust": "ca_service.cli.export_trust:export_trust",
     },
     "Find and revoke": {

@@ -1,0 +1,130 @@
+"""`fsck`: does everything that is stored agree, from the leaves' bytes to the signed CRLs?"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import click
+
+from ca_service.cli.group import ANSWER_IS_NO, DONE
+from ca_service.cli.options import config_option, json_option
+
+if TYPE_CHECKING:
+    from ca_service.cli.inspection import Progress, Subject
+    from ca_service.settings import Settings
+
+
+@click.command()
+@config_option()
+@click.option(
+    "--resume",
+    "state",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Keep in FILE how far it came, and go on from there when it exists; removed at the end.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=None,
+    help="How many processes inspect a large log.  [default: the processors of this machine]",
+)
+@json_option
+def fsck(settings: "Settings", state: Path | None, processes: int | None, as_json: bool) -> int:
+    """Inspect everything that is stored, and say what does not agree.
+
+    Recomputes each log from its leaves: hashes, tiles, root and the signed head that the checkpoint shows.
+    Compares every issued row and every precertificate with its leaf, every revocation with its issued row,
+    every CRL with the revocations, and follows the chain of audit records. No private key is needed, and
+    nothing is changed; the service may go on meanwhile.
+
+    Each finding is one sentence: where, what was expected there, what was found. Exit code 1 when there is
+    one.
+    """
+    from time import monotonic
+
+    from ca_service.cli.inspection import Inspection, Progress, read_state
+
+    progress = Progress() if state is None else read_state(state)
+    subject = _subject(settings)
+    began = monotonic()
+    with _Display() as display:
+        Inspection(
+            subject, progress, display.tell, state=state, processes=processes or os.cpu_count() or 1
+        ).run()
+    _print(progress, monotonic() - began, as_json=as_json)
+    return ANSWER_IS_NO if progress.count else DONE
+
+
+def _subject(settings: "Settings") -> "Subject":
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from ca_service.app import material
+    from ca_service.cli.inspection import Subject
+    from ca_service.errors import ConfigurationError
+
+    path = settings.authority.certificates
+    try:
+        chain = x509.load_pem_x509_certificates(material.content_of(path, "[authority] certificates"))
+    except ValueError as error:
+        raise ConfigurationError(
+            f"[authority] certificates: {path} does not hold PEM certificates: {error}"
+        ) from error
+    return Subject(
+        settings.database.url, settings.folder, tuple(one.public_bytes(Encoding.DER) for one in chain)
+    )
+
+
+class _Display:
+    """A progress bar on standard error, when that is a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+        )
+        self._tasks: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        """Show how far one part is."""
+        from rich.progress import TaskID
+
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=total)
+        self._bars.update(TaskID(self._tasks[what]), completed=done, total=total)
+
+
+def _print(progress: "Progress", seconds: float, *, as_json: bool) -> None:
+    if as_json:
+        report = {
+            "checked": progress.checked,
+            "findings": [finding.members() for finding in progress.findings],
+            "count": progress.count,
+            "seconds": round(seconds, 1),
+        }
+        click.echo(json.dumps(report))
+        return
+    for finding in progress.findings:
+        click.echo(f"{finding.sentence}  [{finding.rule}]")
+    if progress.count > len(progress.findings):
+        click.echo(f"… and {progress.count - len(progress.findings)} more")
+    looked_at = ", ".join(f"{count:,} {what}" for what, count in progress.checked.items())
+    click.echo(f"Inspected {looked_at} in {seconds:.1f} s.")
+    click.echo(f"{progress.count} findings." if progress.count else "Everything agrees.")
