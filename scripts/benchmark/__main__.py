@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from scripts.benchmark import log as growth
 from scripts.benchmark.modes import MODES
 from scripts.benchmark.plan import Plan, Result
 
@@ -21,13 +22,29 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="server processes")
     parser.add_argument("--clients", type=int, default=16, help="concurrent connections")
     parser.add_argument("--seconds", type=float, default=10.0, help="for each mode, at most 120")
+    parser.add_argument(
+        "--log",
+        action="store_true",
+        help="measure the log alone while it grows to --sizes, on --engines (takes several minutes)",
+    )
+    parser.add_argument("--sizes", type=int, nargs="+", default=growth.SIZES, help="entries, for --log")
+    parser.add_argument(
+        "--engines", nargs="+", choices=growth.ENGINES, default=growth.ENGINES, help="for --log"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     asked = parser.parse_args()
     unknown = [mode for mode in asked.modes if mode not in MODES]
     if unknown:
         parser.error(f"there is no mode {unknown[0]}; there are {', '.join(MODES)}")
     results: dict[str, Result] = {}
-    for mode in asked.modes or MODES:
+    if asked.log:
+        with tempfile.TemporaryDirectory(prefix="ca-service-bench-") as folder:
+            plan = Plan(asked.workers, asked.clients, min(asked.seconds, 120.0), Path(folder))
+            for result in growth.log(plan, asked.engines, asked.sizes):
+                results[result.title] = result
+                if not asked.json:
+                    show(result)
+    for mode in asked.modes or ({} if asked.log else MODES):
         with tempfile.TemporaryDirectory(prefix="ca-service-bench-") as folder:
             plan = Plan(asked.workers, min(asked.clients, 256), min(asked.seconds, 120.0), Path(folder))
             results[mode] = MODES[mode](plan)

@@ -29,9 +29,10 @@ def _program(name: str) -> str:
 
 
 class LocalPostgres:
-    """Started by `with`; fsync is off, for these tests kill programs and not the machine."""
+    """Started by `with`; unless `durable`, fsync is off: tests kill programs, not the machine."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        self._fsync = "on" if durable else "off"
         self.folder = Path(tempfile.mkdtemp(prefix="ca-service-postgres-"))
         self.port = 0
         self._numbers = count(1)
@@ -61,7 +62,7 @@ class LocalPostgres:
             "listen_addresses": "127.0.0.1",
             "port": self.port,
             "unix_socket_directories": self.folder,
-            "fsync": "off",
+            "fsync": self._fsync,
             "max_connections": 150,
         }
         options = [f"-c{name}={value}" for name, value in settings.items()]
