@@ -5,7 +5,8 @@ within a second.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from ca_service.app import material
 from ca_service.authority.log import LogIdentity, first_tree_head
 from ca_service.authority.log_shards import LEAD_SECONDS, LogShard, ShardState, next_name
 from ca_service.authority.ports import Actor, Clock, TreeHead
+from ca_service.authority.rollback import RollbackGuard
 from ca_service.errors import AlreadyExists, InvalidRequest, NotFound
 from ca_service.files.durable import sync_directory
 from ca_service.keys.file import write_private_key
@@ -32,12 +34,17 @@ _WHILE_WE_WORK_SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """Works on the shards of one directory; `actor` is whom the audit records name."""
+    """Works on the shards of one directory; `actor` is whom the audit records name.
+
+    A `guard` lets nothing be done with a database that was rolled back (RolledBack, MarkUnavailable); without
+    one, that is the caller's care.
+    """
 
     settings: Settings
     database: Database
     clock: Clock
     actor: Actor
+    guard: RollbackGuard | None = None
 
     @property
     def _shards(self) -> SqlLogShards:
@@ -56,7 +63,7 @@ class Rotation:
         prepared already is moved when `starts` is given. Raises AlreadyExists, InvalidRequest for a start in
         the past or a name that no log can have, ConfigurationError, StoreUnavailable.
         """
-        with self.database.build_lock("log rotation"):
+        with self._guarded():
             return self._prepare(starts, name)
 
     def _prepare(self, starts: int | None, name: str | None) -> LogShard:
@@ -82,7 +89,8 @@ class Rotation:
         def sign(message: bytes) -> bytes:
             return keys.signer(found.identity)(message)  # read only if there is something to sign
 
-        return self._shards.freeze(shard, sign, self.actor)
+        with self._guarded():
+            return self._shards.freeze(shard, sign, self.actor)
 
     def replace(self, shard: str, reason: str, name: str | None = None) -> LogShard:
         """Close a lost shard at once, signing nothing, and open the next one; returns the next.
@@ -92,11 +100,21 @@ class Rotation:
         opens what is missing. Raises NotFound, InvalidRequest (no reason given), ConfigurationError,
         AlreadyExists, StoreUnavailable.
         """
-        with self.database.build_lock("log rotation"):
+        with self._guarded():
             if not self._found(shard).frozen:
                 self._shards.retire(shard, reason, self.actor)
             active = [each for each, state in self.shards().values() if state is ShardState.ACTIVE]
             return active[0] if active else self._open(self._now(), name)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """One at a time, on the newest database there is, which the mark knows afterwards."""
+        with self.database.build_lock("log rotation"):
+            if self.guard is not None:
+                self.guard.check()
+            yield
+            if self.guard is not None:
+                self.guard.catch_up()
 
     def _open(self, starts: int, name: str | None) -> LogShard:
         taken = self.shards()

@@ -110,8 +110,11 @@ class ShardedLog(Mapping[str, ServedLog]):
         if ends is None or ends + FREEZE_AFTER_SECONDS > self._clock() // 1000:
             self.sequencer.republish(shard)
             return
+        # A shorter tree with a newer date would prove that the log lied; to freeze it makes that last.
+        self._guard.check()
         actor = Actor("service", socket.gethostname(), secrets.token_hex(16))
         final = self._store.freeze(shard.name, sign, actor)
+        self._guard.catch_up()
         self._observer.count("log_shard_frozen")
         _LOG.info("the log shard %s is frozen with %d entries", shard.name, final.tree_size)
 

@@ -23,6 +23,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "doctor": "ca_service.cli.doctor:doctor",
         "fsck": "ca_service.cli.fsck:fsck",
         "export-trust": "ca_service.cli.export_trust:export_trust",
+        "log": "ca_service.cli.log:log",
     },
     "Find and revoke": {
         "find": "ca_service.cli.find:find",

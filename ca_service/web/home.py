@@ -15,7 +15,7 @@ from markupsafe import Markup
 from ca_service import __version__
 from ca_service.errors import Unavailable
 from ca_service.identity.issuers import IssuerDirectory
-from ca_service.vocabulary import format_time
+from ca_service.vocabulary import format_seconds, format_time
 from ca_service.web.fulcio import Chains
 from ca_service.web.log import ServedLog
 from ca_service.web.replies import bytes_reply
@@ -47,6 +47,9 @@ class _Log:
     origin: str
     log_id: str
     size: int | None
+    starts: str | None = None
+    ends: str | None = None
+    closed: bool = False
 
 
 def blueprint(
@@ -115,5 +118,15 @@ def _log(served: ServedLog) -> _Log:
         size = served.reader.head().tree_size
     except Unavailable:
         size = None  # the page says so; the rest of it needs no database
-    identity = served.identity
-    return _Log(identity.shard, identity.origin, identity.log_id.hex(), size)
+    identity, shard = served.identity, served.shard
+    if shard is None:
+        return _Log(identity.shard, identity.origin, identity.log_id.hex(), size)
+    return _Log(
+        identity.shard,
+        identity.origin,
+        identity.log_id.hex(),
+        size,
+        starts=format_seconds(shard.period.starts) if shard.period.starts else None,
+        ends=None if shard.period.ends is None else format_seconds(shard.period.ends),
+        closed=shard.frozen,
+    )

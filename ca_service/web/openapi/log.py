@@ -45,7 +45,7 @@ def _refused(name: str) -> JSON:
             name,
             ["log"],
             "Always refused: this log takes entries from its own authority only",
-            problems(403, 404),
+            problems(403, 404, 410),
             requestBody={"content": {"application/json": {"schema": chain}}},
         ),
     }

@@ -18,6 +18,7 @@ _PROBLEMS = {
     403: ("Forbidden", "The caller may not do this."),
     404: ("NotFound", "What the request names does not exist here."),
     405: ("MethodNotAllowed", "This path is called otherwise; see the header Allow."),
+    410: ("Gone", "This was here once, and takes nothing any more."),
     412: ("PreconditionFailed", "If-Match names another version than the one there is."),
     413: ("BodyTooLarge", f"The body has more than {MAX_BODY} octets."),
     416: ("RangeNotSatisfiable", "The range lies outside of the document."),
