@@ -14,6 +14,9 @@ from ca_service.pki.crl import verify_crl
 from ca_service.vocabulary import KeyId, RevocationReason, Serial
 
 _PATH = re.compile(r"/crl/([0-9a-f]{40})/([0-9a-z][0-9a-z-]{0,63})\.crl")
+TAKEN_BACK = "taken back from a published CRL"
+"""The comment of revocations that a recovery brought back: their certificates may be forgotten."""
+
 _MONTH = re.compile(r"(\d{4})-(\d{2})-[0-9a-f]{2}")
 
 
@@ -98,5 +101,5 @@ def _revocation(entry: x509.RevokedCertificate, key: KeyId, shard: str, seen: in
         revocation_date=int(entry.revocation_date_utc.timestamp()),
         revoked_at=seen,
         reason=reason,
-        comment="taken back from a published CRL",
+        comment=TAKEN_BACK,
     )

@@ -22,7 +22,10 @@ class ListedRow(NamedTuple):
 
 
 class RevocationRow(NamedTuple):
-    """A revocation beside the issued row and the CRL shard that it names; the last three may be none."""
+    """A revocation beside the issued row and the CRL shard that it names, of which there may be none.
+
+    `recovered`: it was taken back from a CRL after a rollback, which may have lost the issued row.
+    """
 
     authority_key: str
     serial: str
@@ -33,19 +36,20 @@ class RevocationRow(NamedTuple):
     not_before: int | None
     issued_shard: str | None
     shard_url: str | None
+    recovered: bool = False
 
 
 def inspect_revocation(row: RevocationRow) -> Iterator[Finding]:
     """Check a revocation against what it takes back."""
     where = f"revocation of {row.serial}"
-    if row.not_before is None:
+    if row.not_before is None and not row.recovered:
         yield Finding(
             "revocation-without-issued",
             where,
             f"an issued row of the authority key {row.authority_key}",
             "none: its CRL names a certificate that was never issued",
         )
-    else:
+    if row.not_before is not None:
         if row.issued_shard != row.crl_shard:
             yield Finding(
                 "revocation-shard",

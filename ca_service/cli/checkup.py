@@ -3,17 +3,20 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ca_service.app import material
 from ca_service.app.issuers import read_issuers
+from ca_service.app.rollback import guard_of
 from ca_service.authority.log import CLOCK_TOLERANCE_MS
 from ca_service.authority.log_shards import LogShard, ShardState
 from ca_service.authority.ports import TreeHead
-from ca_service.cli.host import clock
+from ca_service.cli.host import Unobserved, clock
 from ca_service.cli.serve import refuse_open_http
 from ca_service.errors import CAError, ConfigurationError
+from ca_service.files.high_water_mark import MarkFile
 from ca_service.identity.issuers import Issuer
 from ca_service.merkle.checkpoint import tree_head_input
 from ca_service.oidc.discovery import fetch_keys
@@ -58,6 +61,7 @@ def examine(settings: Settings, *, ask_issuers: bool) -> Iterator[Finding]:
         keys = material.LogKeys(settings, issuing, secret)
     yield from _root_key(settings)
     yield from _database(settings, keys)
+    yield from _guarded("high-water mark", lambda: _mark(settings))
     yield from _guarded("issuers", lambda: _issuers(settings, ask=ask_issuers))
 
 
@@ -127,6 +131,37 @@ def _database(settings: Settings, keys: material.LogKeys | None) -> Iterator[Fin
     would_expire = clock() // 1000 + settings.authority.lifetime_seconds
     if not any(shard.state(would_expire) is ShardState.ACTIVE for shard in shards):
         yield Finding("log", FAILED, "no shard takes what would be issued now; `ca-service log rotate --now`")
+
+
+def _mark(settings: Settings) -> Iterator[Finding]:
+    database = Database(settings.database.url, folder=settings.folder)
+    try:
+        wrong = guard_of(settings, database, Unobserved()).examine()
+    finally:
+        database.close()
+    for one in wrong:
+        yield Finding("high-water mark", FAILED, f"{one.sentence}; see `ca-service recover`")
+    path = settings.high_water_mark.path
+    mark = MarkFile(path).read()
+    entries = sum(seen.tree_size for seen in mark.logs.values())
+    if not wrong:
+        yield Finding(
+            "high-water mark",
+            GOOD,
+            f"{path} holds {entries} log entries, revocation generation {mark.generation}, audit record "
+            f"{mark.audit_sequence}, {len(mark.crl_numbers)} CRLs; the database is not behind it",
+        )
+    if settings.database.url.startswith("sqlite:") and _on_one_device(settings, path):
+        yield Finding(
+            "high-water mark",
+            WARNING,
+            f"{path} is on the volume of the database: what restores that volume restores both, unnoticed",
+        )
+
+
+def _on_one_device(settings: Settings, path: Path) -> bool:
+    # The folder of the default database stands for wherever SQLite is: a URL is the store's to read.
+    return path.parent.stat().st_dev == settings.folder.stat().st_dev
 
 
 def _clock_against(heads: Iterable[TreeHead]) -> Iterator[Finding]:

@@ -22,6 +22,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "migrate": "ca_service.cli.migrate:migrate",
         "doctor": "ca_service.cli.doctor:doctor",
         "fsck": "ca_service.cli.fsck:fsck",
+        "recover": "ca_service.cli.recover:recover",
         "export-trust": "ca_service.cli.export_trust:export_trust",
         "log": "ca_service.cli.log:log",
     },

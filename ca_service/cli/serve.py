@@ -116,7 +116,7 @@ def _tell_when_behind(service: "Service") -> None:
     try:
         service.guard.check()
     except (RolledBack, MarkUnavailable) as error:
-        logging.getLogger("ca_service").error("%s What to do: %s", error.message, error.remedy)
+        logging.getLogger("ca_service").warning("%s. What to do: %s", error.message, error.remedy)
 
 
 def refuse_taken_address(name: str, bind: str) -> None:

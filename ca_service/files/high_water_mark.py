@@ -254,7 +254,11 @@ class MarkFile:
 def _opened(line: bytes) -> dict[str, Any] | None:
     """What a half says, None when its checksum does not fit: it was never written whole."""
     payload = line.rstrip()[len(_HEAD) + _DIGEST + len(_MIDDLE) : -1]
-    if line[len(_HEAD) : len(_HEAD) + _DIGEST] != _sum(payload) or not line.startswith(_HEAD):
+    if (
+        line[len(_HEAD) : len(_HEAD) + _DIGEST] != _sum(payload)
+        or not line.startswith(_HEAD)
+        or not line.endswith(b"\n")
+    ):
         return None
     stored: dict[str, Any] = json.loads(payload)
     return stored

@@ -10,6 +10,7 @@ from sqlalchemy import BindParameter, Connection, and_, bindparam, func, or_, se
 from ca_service.authority.entry_inspection import IssuedRow, LeafRow
 from ca_service.authority.finding import Finding
 from ca_service.authority.ports import CrlShard
+from ca_service.authority.published import TAKEN_BACK
 from ca_service.authority.status_inspection import ListedRow, RevocationRow
 from ca_service.authority.tree_inspection import HeadRow, TileRow
 from ca_service.merkle.tiles import TILE_WIDTH
@@ -164,6 +165,7 @@ class SqlInspection:
                 issued.c.not_before,
                 issued.c.crl_shard.label("issued_shard"),
                 crl_shards.c.url.label("shard_url"),
+                (revocations.c.comment == TAKEN_BACK).label("recovered"),
             )
             .outerjoin(
                 issued,
