@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ca_service.authority.log import LogIdentity
 from ca_service.authority.publication import PublishedCrl
+from ca_service.authority.static_log import LogAddress
 from ca_service.errors import ConfigurationError
 from ca_service.keys.file import read_passphrase, read_private_key
 from ca_service.pki.authority_certificates import Authority
@@ -61,6 +62,15 @@ def log_key(
         origin=settings.log.origin,
         log_id=log_id_of(public_key),
         public_key_der=spki_der(public_key),
+    )
+
+
+def log_address(settings: Settings, issuing: Authority) -> LogAddress:
+    """Where the log is found; its certificates expire no later than the one that issues them."""
+    return LogAddress(
+        url=f"{settings.service.url}/ctlog/{settings.log.shard}",
+        expires_from=issuing.certificate.not_valid_before_utc,
+        expires_until=issuing.certificate.not_valid_after_utc,
     )
 
 

@@ -21,6 +21,7 @@ from ca_service.authority.log import LogIdentity
 from ca_service.authority.ports import RateLimiter
 from ca_service.authority.publication import Publication, PublicationPolicy
 from ca_service.authority.revocation import RevocationDesk
+from ca_service.authority.static_log import StaticLog
 from ca_service.authority.status import StatusPolicy, StatusResponder
 from ca_service.authority.trust import TrustMaterial
 from ca_service.cache.memory import MemoryRateLimiter
@@ -42,7 +43,7 @@ from ca_service.store.token_uses import SqlTokenUses
 from ca_service.telemetry.logs import begin_request, record_access, record_fault
 from ca_service.telemetry.metrics import PrometheusObserver
 from ca_service.vocabulary import TimestampMs
-from ca_service.web import dev_idp, fulcio, health, home, log, openapi, status, trust
+from ca_service.web import dev_idp, fulcio, health, home, log, openapi, static_log, status, trust
 from ca_service.web.application import AccessRecord, base_app
 from ca_service.web.dev_idp import DevIdentityProvider
 
@@ -62,6 +63,7 @@ class Service:
     authority: Authority
     log: LogIdentity
     log_reader: SqlLogReader
+    static_log: StaticLog
     sequencer: BatchingSequencer
     issuers: IssuersInForce
     tokens: TokenVerifier
@@ -136,6 +138,7 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
         batch_size=settings.log.batch_size,
         timeout=_APPEND_SECONDS,
     )
+    log_reader = SqlLogReader(database, log_identity.shard)
     revocations = SqlRevocations(database, _clock)
     publication = Publication(
         authorities={authority.key_id: authority},
@@ -153,7 +156,8 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
         database=database,
         authority=authority,
         log=log_identity,
-        log_reader=SqlLogReader(database, log_identity.shard),
+        log_reader=log_reader,
+        static_log=StaticLog(log_identity, log_reader, material.log_address(settings, authority)),
         sequencer=sequencer,
         issuers=issuers,
         tokens=tokens,
@@ -225,6 +229,7 @@ def create_app(service: Service) -> Flask:
     for blueprint in (
         fulcio.blueprint(service.issuance, service.trust, service.issuers.current),
         log.blueprint(logs, service.trust.roots_der()),
+        static_log.blueprint({service.log.shard: service.static_log}),
         status.blueprint(service.responder, service.publication, service.trust),
         trust.blueprint(service.trust, dict),
         health.blueprint(service.checks),

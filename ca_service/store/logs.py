@@ -180,7 +180,7 @@ class SqlLogReader:
             return consistency_proof(self._subtree(transaction), first, second)
 
     def root_at(self, tree_size: int) -> bytes:
-        """The root hash the log had at a size up to its present one; raises StoreUnavailable."""
+        """The root hash of the tree of this size; raises StoreUnavailable."""
         with self._database.quick_reading() as transaction:
             return range_root(self._subtree(transaction), 0, tree_size)
 
