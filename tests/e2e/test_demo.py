@@ -25,4 +25,4 @@ def test_the_demo_goes_from_token_to_revoked_and_cleans_up(tmp_path: Path) -> No
     assert re.search(r": good$", done.stdout, re.MULTILINE)
     assert "revoked (keyCompromise)" in done.stdout
     assert "this certificate, since" in done.stdout
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("ca-service-demo*")) == []
