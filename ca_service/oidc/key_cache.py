@@ -28,6 +28,10 @@ MAX_ISSUERS = 256
 PATTERN_BUDGET = 30
 """First fetches one wildcard may cause in PATTERN_WINDOW_MS, so that inventing issuers has a price."""
 PATTERN_WINDOW_MS = 60_000
+MAX_WAITING = 8
+"""Callers that may wait for one configured issuer, or all of one wildcard; the others have PATIENCE_MS."""
+PATIENCE_MS = 250
+"""Age of a fetch up to which any number waits: longer than a healthy issuer takes."""
 STALE_SECONDS = 24 * 3600
 """How long keys are used that could not be fetched again, unless the operator says otherwise."""
 
@@ -54,6 +58,7 @@ class _Shared:
 
     pid: int = field(default_factory=os.getpid)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    seats: dict[str, threading.BoundedSemaphore] = field(default_factory=dict)
 
 
 class KeyCache:
@@ -166,12 +171,26 @@ class KeyCache:
             ).start()
 
     def _fetch_or_wait(self, entry: _Entry, issuer: Issuer, issuer_url: str, now: int) -> None:
-        """Fetch, or wait for whoever is fetching this issuer already; others are not concerned."""
-        done = self._begin(entry, now)
-        if done is not None:
-            self._load(entry, done, issuer, issuer_url)
-        elif (other := entry.fetching) is not None:
-            other.wait(FETCH_SECONDS)
+        """Fetch, or wait for whoever is fetching this issuer already; others are not concerned.
+
+        Raises IssuerUnavailable when too many wait already: an issuer that says nothing must not hold every
+        thread of the server, while a healthy one may have a crowd at its first fetch.
+        """
+        if entry.failure is not None and entry.fetching is not None:
+            return  # it failed before, and one caller sees whether it is back
+        with self._lock():
+            seats = self._shared.seats.setdefault(issuer.issuer_url, threading.BoundedSemaphore(MAX_WAITING))
+        age = max(now - entry.tried_at, 0)
+        if not seats.acquire(timeout=max(PATIENCE_MS - age, 0) / 1000):
+            raise _unavailable(issuer_url, "busy", "too many wait for its answer already", retry_after=2)
+        try:
+            done = self._begin(entry, now)
+            if done is not None:
+                self._load(entry, done, issuer, issuer_url)
+            elif (other := entry.fetching) is not None and not other.wait(FETCH_SECONDS):
+                raise _unavailable(issuer_url, "timeout", "its answer is still awaited")
+        finally:
+            seats.release()
 
     def _begin(self, entry: _Entry, now: int) -> threading.Event | None:
         """Take on the fetch of an entry; None when another thread has it."""
