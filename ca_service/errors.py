@@ -320,6 +320,13 @@ class ConfigurationError(CAError):
     remedy = "Correct what the message names, then run `ca-service doctor`."
 
 
+class LogForked(CAError):
+    """What was published of the log is not what the database holds."""
+
+    reason = "log-forked"
+    remedy = "Stop issuing, find out which of the two is right, and keep both: one of them broke a promise."
+
+
 class AlreadyExists(CAError):
     """The directory already holds an authority, and keys are never overwritten."""
 

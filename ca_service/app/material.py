@@ -28,18 +28,22 @@ def passphrase(settings: Settings) -> bytes | None:
     return None
 
 
-def authority(settings: Settings, secret: bytes | None) -> Authority:
-    """The issuing key with its chain; raises ConfigurationError when they do not belong together."""
+def certificates(settings: Settings) -> list[x509.Certificate]:
+    """The issuing certificate, then its root; raises ConfigurationError."""
     path = settings.authority.certificates
     try:
-        certificates = x509.load_pem_x509_certificates(content_of(path, "[authority] certificates"))
+        return x509.load_pem_x509_certificates(content_of(path, "[authority] certificates"))
     except ValueError as error:
         raise ConfigurationError(
             f"[authority] certificates: {path} does not hold PEM certificates: {error}"
         ) from error
+
+
+def authority(settings: Settings, secret: bytes | None) -> Authority:
+    """The issuing key with its chain; raises ConfigurationError when they do not belong together."""
     key = read_private_key(settings.authority.key, secret, setting="[authority] key")
     try:
-        return Authority.load(certificates, key)
+        return Authority.load(certificates(settings), key)
     except ConfigurationError as error:
         raise ConfigurationError(f"[authority] certificates and key: {error.message}") from error
 
@@ -65,12 +69,13 @@ def log_key(
     )
 
 
-def log_address(settings: Settings, issuing: Authority) -> LogAddress:
+def log_address(settings: Settings) -> LogAddress:
     """Where the log is found; its certificates expire no later than the one that issues them."""
+    issuing = certificates(settings)[0]
     return LogAddress(
         url=f"{settings.service.url}/ctlog/{settings.log.shard}",
-        expires_from=issuing.certificate.not_valid_before_utc,
-        expires_until=issuing.certificate.not_valid_after_utc,
+        expires_from=issuing.not_valid_before_utc,
+        expires_until=issuing.not_valid_after_utc,
     )
 
 

@@ -15,6 +15,7 @@ from flask import Flask
 
 from ca_service.app import material
 from ca_service.app.issuers import IssuersInForce
+from ca_service.app.log_export import LogExport
 from ca_service.authority.admission import Admission, RateLimits
 from ca_service.authority.issuance import Issuance, IssuancePolicy
 from ca_service.authority.log import LogIdentity
@@ -75,12 +76,16 @@ class Service:
     trust: TrustMaterial
     token_uses: SqlTokenUses
     observer: PrometheusObserver
+    export: LogExport | None = None
     dev: DevIdentityProvider | None = None
     _stopping: threading.Event = field(default_factory=threading.Event)
 
     def after_fork(self) -> None:
-        """Begin what belongs to a worker process: the thread that keeps CRLs and the tree head fresh."""
+        """Begin what belongs to a worker process: the threads that keep CRLs, tree head and files fresh."""
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
+        if self.export is not None:
+            target = self.export.run
+            threading.Thread(target=target, args=(self._stopping,), name="log-export", daemon=True).start()
 
     def checks(self) -> Mapping[str, str | None]:
         """Ask each part that issuing needs whether it works: its name, and None or what is wrong."""
@@ -139,6 +144,7 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
         timeout=_APPEND_SECONDS,
     )
     log_reader = SqlLogReader(database, log_identity.shard)
+    static = StaticLog(log_identity, log_reader, material.log_address(settings))
     revocations = SqlRevocations(database, _clock)
     publication = Publication(
         authorities={authority.key_id: authority},
@@ -157,7 +163,7 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
         authority=authority,
         log=log_identity,
         log_reader=log_reader,
-        static_log=StaticLog(log_identity, log_reader, material.log_address(settings, authority)),
+        static_log=static,
         sequencer=sequencer,
         issuers=issuers,
         tokens=tokens,
@@ -204,6 +210,7 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
         ),
         token_uses=SqlTokenUses(database, _clock),
         observer=observer,
+        export=LogExport(static, settings.log.export_dir, observer) if settings.log.export_dir else None,
         dev=dev,
     )
 

@@ -2,16 +2,20 @@
 
 import json
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Never
 
 from ca_service.authority.entries import PRECERTIFICATES, EntryCodec
 from ca_service.authority.log import LogIdentity
-from ca_service.authority.ports import LogReader, TreeHead
+from ca_service.authority.ports import LogEntry, LogReader, TreeHead
 from ca_service.merkle.checkpoint import checkpoint_note
 from ca_service.merkle.tiles import TILE_WIDTH, Tile
 from ca_service.vocabulary import format_time
+
+CHECKPOINT = "checkpoint"
+DESCRIPTION = "log.v3.json"
 
 MAXIMUM_MERGE_DELAY_SECONDS = 86_400
 """Entries are merged before their SCT exists; a head may be hours old, and it must not be older than this."""
@@ -63,7 +67,11 @@ class StaticLog:
         if not tile.exists_at(self.reader.head().tree_size):
             return None
         start = tile.index * TILE_WIDTH
-        return b"".join(map(self._codec.tile_entry, self.reader.entries(start, start + tile.width)))
+        return self.data_tile(self.reader.entries(start, start + tile.width))
+
+    def data_tile(self, entries: Sequence[LogEntry]) -> bytes:
+        """The data tile of these entries."""
+        return b"".join(map(self._codec.tile_entry, entries))
 
     def issuer(self, fingerprint: bytes) -> bytes | None:
         """The DER of a chain certificate by its SHA-256, or None; raises StoreUnavailable."""

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from ca_service import __version__
-from ca_service.errors import AlreadyExists, CAError, ConfigurationError, InvalidRequest, NotFound
+from ca_service.errors import AlreadyExists, CAError, ConfigurationError, InvalidRequest, LogForked, NotFound
 
 DONE, ANSWER_IS_NO, USAGE, COULD_NOT_ASK = 0, 1, 2, 3
 """The exit codes of every verb; a broken configuration is a fault of usage."""
@@ -22,6 +22,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "migrate": "ca_service.cli.migrate:migrate",
         "doctor": "ca_service.cli.doctor:doctor",
         "export-trust": "ca_service.cli.export_trust:export_trust",
+        "log": "ca_service.cli.log:log",
     },
     "Find and revoke": {
         "find": "ca_service.cli.find:find",
@@ -107,7 +108,7 @@ class VerbGroup(click.Group):
 
 def exit_code(error: CAError) -> int:
     """The exit code that an error means."""
-    if isinstance(error, NotFound | AlreadyExists):
+    if isinstance(error, NotFound | AlreadyExists | LogForked):
         return ANSWER_IS_NO
     if isinstance(error, ConfigurationError | InvalidRequest):
         return USAGE

@@ -26,6 +26,11 @@ _FINGERPRINT_SIZE = sha256().digest_size
 
 _OF_LOG: BindParameter[int] = bindparam("log_number")
 _LOG = Statement(select(logs.c.id, logs.c.log_id, logs.c.kind).where(logs.c.shard == bindparam("shard")))
+_IDENTITY = Statement(
+    select(logs.c.origin, logs.c.log_id, logs.c.public_key, logs.c.kind).where(
+        logs.c.shard == bindparam("shard")
+    )
+)
 _HEAD = Statement(
     select(
         tree_heads.c.tree_size, tree_heads.c.timestamp, tree_heads.c.root_hash, tree_heads.c.signature
@@ -108,14 +113,25 @@ def create_log(database: Database, log: LogIdentity, head: TreeHead) -> None:
         ) from None
 
 
+def stored_identity(database: Database, shard: str) -> LogIdentity:
+    """Who the log of a shard is, without its key file; raises ConfigurationError, StoreUnavailable."""
+    row = database.quick_row(_IDENTITY, {"shard": shard})
+    if row is None:
+        raise _no_log(shard)
+    origin, log_id, public_key, kind = row
+    return LogIdentity(shard, origin, LogId(log_id), public_key, kind)
+
+
 def find_log(transaction: Transaction, shard: str) -> tuple[int, LogId, str]:
     """The number, log id and kind of entries of a shard; ConfigurationError when there is no such log."""
     row = transaction.row(_LOG, {"shard": shard})
     if row is None:
-        raise ConfigurationError(
-            f"the database has no log of shard {shard}; was it made with this directory?"
-        )
+        raise _no_log(shard)
     return row[0], LogId(row[1]), row[2]
+
+
+def _no_log(shard: str) -> ConfigurationError:
+    return ConfigurationError(f"the database has no log of shard {shard}; was it made with this directory?")
 
 
 def tile_hashes(transaction: Transaction, log: int, level: int, index: int) -> list[bytes]:
