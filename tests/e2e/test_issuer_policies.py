@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from tests.support.issuer import LocalIssuer
-from tests.support.processes import RunningService, production_service, running
+from tests.support.processes import RunningService, free_port, production_service, running
 from tests.support.signing import bearer, issue, key_body, new_key
 
 EMAIL = "signer@example.com"
@@ -25,8 +25,13 @@ strict_audience = true
 """
 
 
+def metrics_of(service: RunningService, session: requests.Session) -> str:
+    return session.get(f"http://{service.environ['CASVC_METRICS__BIND']}/metrics", timeout=10).text
+
+
 def directory(folder: Path, issuer: LocalIssuer) -> RunningService:
     service = production_service(folder / "ca", issuers=issuer.issuer_file(), workers=1)
+    service.environ = {**service.environ, "CASVC_METRICS__BIND": f"127.0.0.1:{free_port()}"}
     with service.config.open("a") as file:
         file.write(policy(issuer.url))
     return service
@@ -91,6 +96,24 @@ def test_who_is_not_is_told_the_claim_and_what_is_expected(
     assert f"'{claim}'" in reply.json()["message"] or claim == "aud"
     assert "secret" not in reply.text
     assert "secret" not in restricted.output.read_text()
+
+
+def test_fetches_for_keys_that_nobody_knows_are_counted(
+    restricted: RunningService, issuer: LocalIssuer, session: requests.Session
+) -> None:
+    issue(session, restricted.url, token(issuer), EMAIL)
+    claims = {"iss": issuer.url, "sub": "1", "aud": "sigstore"}
+    for number in range(3):
+        reply = session.post(
+            f"{restricted.url}/api/v2/signingCert",
+            json=key_body(new_key(), EMAIL),
+            headers=bearer(issuer.sign(claims, {"kid": f"made-up-{number}"})),
+            timeout=30,
+        )
+        assert reply.json()["details"][0]["reason"] == "token-key-unknown"
+        assert "made-up" not in reply.text
+    counted = f'casvc_issuer_keys_fetched_for_unknown_kid_total{{issuer="{issuer.url}"}} 1.0'
+    assert counted in metrics_of(restricted, session)
 
 
 def test_a_policy_of_an_issuer_that_is_not_in_the_file_stops_the_start(tmp_path: Path) -> None:
