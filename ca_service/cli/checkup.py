@@ -1,6 +1,7 @@
 """What `doctor` looks at: each check is a few facts and a verdict, and one that fails stops no other."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +10,8 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from ca_service.app import material
 from ca_service.app.issuers import read_issuers
 from ca_service.authority.log import CLOCK_TOLERANCE_MS, LogIdentity
-from ca_service.cli.host import clock
+from ca_service.cache.redis_server import RedisRateLimiter
+from ca_service.cli.host import Unobserved, clock
 from ca_service.cli.serve import refuse_open_http
 from ca_service.errors import CAError, ConfigurationError
 from ca_service.identity.issuers import Issuer
@@ -59,6 +61,7 @@ def examine(settings: Settings, *, ask_issuers: bool) -> Iterator[Finding]:
             yield Finding("log key", FAILED, error.message)
     yield from _root_key(settings)
     yield from _database(settings, log)
+    yield from _guarded("redis", lambda: _redis(settings))
     yield from _guarded("issuers", lambda: _issuers(settings, ask=ask_issuers))
 
 
@@ -140,6 +143,18 @@ def _database(settings: Settings, log: LogIdentity | None) -> Iterator[Finding]:
         yield Finding("log", FAILED, "the newest tree head is not signed with [log] key")
     else:
         yield Finding("log", GOOD, f"{head.tree_size} entries, the newest head is signed with [log] key")
+
+
+def _redis(settings: Settings) -> Iterator[Finding]:
+    if not settings.redis.url:
+        return
+    with closing(RedisRateLimiter(settings.redis.url, Unobserved())) as limiter:
+        trouble = limiter.trouble()
+    if trouble is None:
+        yield Finding("redis", GOOD, "counts requests for rate limits")
+    else:
+        # The service runs without it.
+        yield Finding("redis", WARNING, f"rate limits are not held, since it does not count: {trouble}")
 
 
 def _issuers(settings: Settings, *, ask: bool) -> Iterator[Finding]:
