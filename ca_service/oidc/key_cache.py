@@ -50,6 +50,7 @@ class _Entry:
     used_at: int = 0
     failure: IssuerUnavailable | None = None
     fetching: threading.Event | None = None
+    fetches: int = 0
 
 
 @dataclass(slots=True)
@@ -112,11 +113,12 @@ class KeyCache:
             return self._first_keys(issuer, issuer_url, now)
         if entry.keys is not than and entry.keys is not None:
             return entry.keys
+        seen = entry.fetches
         if entry.fetching is not None or not 0 <= now - entry.searched_at < COOL_DOWN_MS:
             if entry.fetching is None:
                 self._count("issuer_keys_fetched_for_unknown_kid", issuer)
             entry.searched_at = now
-            self._fetch_or_wait(entry, issuer, issuer_url, now)
+            self._fetch_or_wait(entry, issuer, issuer_url, now, seen)
         if entry.keys is than and entry.failure is not None:
             raise _again(entry.failure)
         return entry.keys or than
@@ -124,9 +126,10 @@ class KeyCache:
     def _first_keys(self, issuer: Issuer, issuer_url: str, now: int) -> KeySet:
         with self._lock():
             entry = self._entries.get(issuer_url) or self._new_entry(issuer, issuer_url, now)
+        seen = entry.fetches
         if entry.failure is not None and 0 <= now - entry.tried_at < FAILED_MS:
             raise _again(entry.failure)
-        self._fetch_or_wait(entry, issuer, issuer_url, now)
+        self._fetch_or_wait(entry, issuer, issuer_url, now, seen)
         if (keys := self._usable(entry, now)) is not None:
             return keys
         raise _again(entry.failure or _unavailable(issuer_url, "timeout", "its answer is still awaited"))
@@ -164,14 +167,16 @@ class KeyCache:
     def _refresh_in_background(self, entry: _Entry, issuer: Issuer, issuer_url: str, now: int) -> None:
         if entry.fetching is not None or 0 <= now - entry.tried_at < COOL_DOWN_MS:
             return
-        done = self._begin(entry, now)
+        done = self._begin(entry, now, entry.fetches)
         if done is not None:
             threading.Thread(
                 target=self._load, args=(entry, done, issuer, issuer_url), name="issuer-keys", daemon=True
             ).start()
 
-    def _fetch_or_wait(self, entry: _Entry, issuer: Issuer, issuer_url: str, now: int) -> None:
+    def _fetch_or_wait(self, entry: _Entry, issuer: Issuer, issuer_url: str, now: int, seen: int) -> None:
         """Fetch, or wait for whoever is fetching this issuer already; others are not concerned.
+
+        `seen` is the number of fetches when the caller found that it needs one.
 
         Raises IssuerUnavailable when too many wait already: an issuer that says nothing must not hold every
         thread of the server, while a healthy one may have a crowd at its first fetch.
@@ -184,7 +189,7 @@ class KeyCache:
         if not seats.acquire(timeout=max(PATIENCE_MS - age, 0) / 1000):
             raise _unavailable(issuer_url, "busy", "too many wait for its answer already", retry_after=2)
         try:
-            done = self._begin(entry, now)
+            done = self._begin(entry, now, seen)
             if done is not None:
                 self._load(entry, done, issuer, issuer_url)
             elif (other := entry.fetching) is not None and not other.wait(FETCH_SECONDS):
@@ -192,10 +197,10 @@ class KeyCache:
         finally:
             seats.release()
 
-    def _begin(self, entry: _Entry, now: int) -> threading.Event | None:
-        """Take on the fetch of an entry; None when another thread has it."""
+    def _begin(self, entry: _Entry, now: int, seen: int) -> threading.Event | None:
+        """Take on the fetch of an entry; None when another thread has it, or had it since `seen`."""
         with self._lock():
-            if entry.fetching is not None:
+            if entry.fetching is not None or entry.fetches != seen:
                 return None
             entry.tried_at = now
             entry.fetching = threading.Event()
@@ -219,6 +224,7 @@ class KeyCache:
             _log.warning("issuer keys not fetched: %s; %s", failure.message, kept)
         finally:
             entry.tried_at = self._clock()
+            entry.fetches += 1
             entry.fetching = None
             done.set()
 

@@ -85,7 +85,7 @@ class Bystanders:
         """Demand that each got a certificate, and none had to wait for an issuer."""
         assert self.refused == []
         assert len(self.seconds) > 20
-        assert max(self.seconds) < 1.0
+        assert max(self.seconds) < 1.5
 
 
 def test_callers_of_a_dead_issuer_hear_so_in_time_while_others_go_on(
@@ -106,7 +106,7 @@ def test_callers_of_a_dead_issuer_hear_so_in_time_while_others_go_on(
         dead.freeze()
         assert max(pool.map(dead_caller, range(CALLERS))) < 3.5
         # From then on they hear so at once, and it is asked again only after ten seconds.
-        assert max(dead_caller(number) for number in range(10)) < 1.0
+        assert max(dead_caller(number) for number in range(10)) < 1.5
         bystanders.were_served()
         dead.thaw()
         wait_until(lambda: ask(service, lost).status_code == 200, 25, "the issuer is back", pause=0.5)

@@ -53,9 +53,13 @@ def test_a_storm_of_unknown_keys_causes_one_fetch(
     assert len(scripted.paths("storm")) == 2
     old = storm.token()
     storm.rotate("second")
-    with ThreadPoolExecutor(12) as pool:
-        good = [pool.submit(ask, federation, storm.token()) for _ in range(12)]
-        bad = [pool.submit(ask, federation, storm.token({"kid": f"bad-{number}"})) for number in range(12)]
+    tokens = [storm.token() for _ in range(12)]
+    invented = [storm.token({"kid": f"bad-{number}"}) for number in range(12)]
+    with ThreadPoolExecutor(8) as pool:
+        good, bad = [], []
+        for token, other in zip(tokens, invented, strict=True):
+            good.append(pool.submit(ask, federation, token))
+            bad.append(pool.submit(ask, federation, other))
     assert [future.result().status_code for future in good] == [200] * 12
     assert {future.result().status_code for future in bad} == {400}
     assert len(scripted.paths("storm")) == 4

@@ -9,6 +9,7 @@ import pytest
 
 from ca_service.errors import IssuerUnavailable
 from ca_service.identity.claims import VerifiedToken
+from ca_service.oidc import key_cache
 from ca_service.oidc.key_cache import FAILED_MS, MAX_WAITING
 from ca_service.oidc.verifier import TokenVerifier
 from tests.unit.oidc.issuer import Provider, directory
@@ -86,3 +87,29 @@ def test_one_caller_sees_whether_an_issuer_that_failed_is_back() -> None:
         assert time.monotonic() - began < 0.2
         issuer.gate.set()
         assert first.result(5).issuer_url == issuer.url
+
+
+def test_who_was_late_for_a_fetch_takes_its_result_and_makes_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Under load a caller may find a key unknown, and come to fetch only when another has done so."""
+    issuer = Silent()
+    issuer.gate.set()
+    issuer.verifier.verify(issuer.token())
+    issuer.rotate("second")
+    token = issuer.token()
+    cache = issuer.verifier._cache
+    begin = cache._begin
+    late: list[int] = []
+
+    def begin_late(entry: key_cache._Entry, now: int, seen: int) -> threading.Event | None:
+        if not late:
+            late.append(seen)
+            entry.searched_at = 0  # as if both had looked at it before either wrote it
+            assert issuer.verifier.verify(token).issuer_url, "another caller, who is quicker"
+        return begin(entry, now, seen)
+
+    monkeypatch.setattr(cache, "_begin", begin_late)
+    assert issuer.verifier.verify(token).issuer_url
+    assert late == [1]
+    assert len(issuer.fetched) == 4
