@@ -302,6 +302,13 @@ class StatusUnanswered(Unavailable):
     remedy = "Check that the addresses the certificate names can be reached, then ask again."
 
 
+class LogUnreadable(Unavailable):
+    """The log, or a mirror of it, did not answer."""
+
+    reason = "log-unreadable"
+    remedy = "Check that its address can be reached, then ask again; --log-url names a mirror."
+
+
 class ClockBehind(Unavailable):
     """The clock of this machine is behind the log's newest entry."""
 

@@ -28,6 +28,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "find": "ca_service.cli.find:find",
         "revoke": "ca_service.cli.revoke:revoke",
         "status": "ca_service.cli.status:status",
+        "verify-inclusion": "ca_service.cli.verify_inclusion:verify_inclusion",
     },
     "Develop": {
         "dev": "ca_service.cli.dev:dev",

@@ -1,7 +1,10 @@
 """The log as files beside the running service: the octets that HTTP answers, and none lost by kill -9."""
 
+import functools
 import json
+import threading
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support import static_log
-from tests.support.processes import RunningService, dev_service, running, wait_until
+from tests.support.processes import RunningService, dev_service, run, running, succeed, wait_until
 from tests.support.signing import issue
 from tests.support.tokens import TokenDesk
 
@@ -88,6 +91,45 @@ def test_files_and_answers_are_the_same_octets_and_pass_an_audit(
     assert described["monitoring_url"] == f"{base}/"
 
 
+@pytest.fixture
+def file_server(exporting: RunningService) -> Iterator[str]:
+    """A plain file server over the published folder; its URL."""
+    serve = functools.partial(QuietFiles, directory=str(exporting.directory / "public"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), serve)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class QuietFiles(SimpleHTTPRequestHandler):
+    """Serves files, and says nothing."""
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the name that it has there
+        """Say nothing."""
+
+
+def test_inclusion_is_proven_by_the_service_and_by_a_plain_file_server(
+    exporting: RunningService, session: requests.Session, tmp_path: Path, file_server: str
+) -> None:
+    token = TokenDesk(exporting).token(EMAIL)
+    leaf = issue(session, exporting.url, token, EMAIL).write(tmp_path) / "leaf.pem"
+    size = logged_size(exporting, session)
+    files = exporting.directory / "public" / exporting.shard()
+    wait_until(lambda: published_size(files) == size, 20, "the certificate is published")
+    trust = exporting.export_trust(tmp_path / "trust")
+    for where in ((), ("--log-url", f"{file_server}/{exporting.shard()}")):
+        said = json.loads(succeed("verify-inclusion", leaf, "--trust", trust, *where, "--json"))
+        assert (said["included"], said["tree_size"]) == (True, size)
+    bundle = tmp_path / "bundle.json"
+    succeed("verify-inclusion", leaf, "--trust", trust, "--save", bundle)
+    assert "in the log" in succeed("verify-inclusion", leaf, "--trust", trust, "--bundle", bundle)
+    nowhere = run("verify-inclusion", leaf, "--trust", trust, "--log-url", f"{file_server}/nowhere")
+    assert nowhere.returncode == 3
+
+
 def test_the_command_makes_the_same_folder_anywhere(
     exporting: RunningService, session: requests.Session, tmp_path: Path
 ) -> None:
@@ -109,4 +151,3 @@ def test_the_command_makes_the_same_folder_anywhere(
     refused = exporting.cli("log", "export", "--dir", tmp_path / "elsewhere")
     assert refused.returncode == 1
     assert "other content" in refused.stderr
-    assert exporting.cli("log", "export", "--dir", "/dev/null/x").returncode == 3
