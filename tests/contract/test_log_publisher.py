@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ca_service.app.log_export import LogExport
 from ca_service.authority.log_publisher import LogPublisher
 from ca_service.authority.ports import PendingCertificate
 from ca_service.authority.static_log import LogAddress, StaticLog
@@ -20,7 +21,7 @@ from ca_service.store.database import Database
 from ca_service.store.entry_kinds import CertificateEntries
 from ca_service.store.logs import SqlLogReader
 from tests.support import static_log
-from tests.support.store import SettableClock, TestLog, pending
+from tests.support.store import RecordingObserver, SettableClock, TestLog, pending
 
 YEARS = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC))
 
@@ -228,6 +229,27 @@ def test_one_process_at_a_time_and_not_too_often(
     os.utime(tmp_path / "2026/checkpoint", (old, old))
     with second.turn(3600) as mine:
         assert mine
+
+
+def test_trouble_is_counted_each_time_told_once_and_ends_by_itself(
+    appender: LogAppender[PendingCertificate],
+    static: StaticLog,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fill(appender, 5)
+    astray = tmp_path / "2026/tile/0/000.p/5"
+    astray.parent.mkdir(parents=True)
+    astray.write_bytes(b"of another log")
+    observer = RecordingObserver()
+    export = LogExport(static, tmp_path, observer)
+    for _ in range(3):
+        export.publish_in_turn()
+    assert observer.counted == [("log_export_failed", {"reason": "log-forked"})] * 3
+    assert len(caplog.records) == 1
+    astray.unlink()
+    export.publish_in_turn()
+    assert (tmp_path / "2026/checkpoint").exists()
 
 
 @pytest.fixture
