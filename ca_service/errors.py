@@ -314,6 +314,13 @@ class StatusUnanswered(Unavailable):
     remedy = "Check that the addresses the certificate names can be reached, then ask again."
 
 
+class LogUnreadable(Unavailable):
+    """The log, or a mirror of it, did not answer."""
+
+    reason = "log-unreadable"
+    remedy = "Check that its address can be reached, then ask again; --log-url names a mirror."
+
+
 class ClockBehind(Unavailable):
     """The clock of this machine is behind the log's newest entry."""
 
@@ -354,6 +361,13 @@ class ConfigurationError(CAError):
     code = Code.FAILED_PRECONDITION
     reason = "configuration"
     remedy = "Correct what the message names, then run `ca-service doctor`."
+
+
+class LogForked(CAError):
+    """What was published of the log is not what the database holds."""
+
+    reason = "log-forked"
+    remedy = "Stop issuing, find out which of the two is right, and keep both: one of them broke a promise."
 
 
 class AlreadyExists(CAError):

@@ -23,6 +23,7 @@ BUDGETS = {
     "vectors": 20,
     "conformance": 300,
     "faults": 180,
+    "fuzz": 60,
     "e2e": 300,
 }
 

@@ -6,7 +6,9 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 
-from ca_service.app.material import LogKeys
+from cryptography import x509
+
+from ca_service.app.material import LogKeys, log_address
 from ca_service.authority.log import LogIdentity
 from ca_service.authority.log_shards import (
     FREEZE_AFTER_SECONDS,
@@ -16,6 +18,7 @@ from ca_service.authority.log_shards import (
 )
 from ca_service.authority.ports import Actor, Clock, Observer
 from ca_service.authority.rollback import RollbackGuard
+from ca_service.authority.static_log import StaticLog
 from ca_service.errors import CAError, ConfigurationError, LogUnavailable
 from ca_service.settings import Settings
 from ca_service.store.database import Database
@@ -31,6 +34,34 @@ _APPEND_SECONDS = 4.0
 _LOG = logging.getLogger("ca_service.log")
 
 
+class ShardFiles(Mapping[str, StaticLog]):
+    """Every shard as static files, by name, as it is at this moment."""
+
+    def __init__(
+        self, settings: Settings, issuing: x509.Certificate, log: Mapping[str, ServedLog], clock: Clock
+    ) -> None:
+        """Take the shards, and what their descriptions tell of them."""
+        self._settings = settings
+        self._issuing = issuing
+        self._log = log
+        self._clock = clock
+
+    def __getitem__(self, name: str) -> StaticLog:
+        """The shard of this name; KeyError when there is none, StoreUnavailable when nobody can tell."""
+        served = self._log[name]
+        shard = served.shard or LogShard(served.identity)
+        address = log_address(self._settings, self._issuing, shard, self._clock() // 1000)
+        return StaticLog(served.identity, served.reader, address, served.codec)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, the earliest period first."""
+        return iter(self._log)
+
+    def __len__(self) -> int:
+        """How many shards there are."""
+        return len(self._log)
+
+
 class ShardedLog(Mapping[str, ServedLog]):
     """Every shard of the certificate log by name, those included that are prepared while the service runs."""
 
@@ -38,6 +69,7 @@ class ShardedLog(Mapping[str, ServedLog]):
         self,
         settings: Settings,
         database: Database,
+        issuing: x509.Certificate,
         keys: LogKeys,
         clock: Clock,
         observer: Observer,
@@ -54,6 +86,7 @@ class ShardedLog(Mapping[str, ServedLog]):
         self._readers: dict[str, SqlLogReader] = {}
         self.directory = ShardDirectory(self._store.all, time.monotonic, observer)
         self.sequencer = ShardedSequencer(self.directory, self._sequencer)
+        self.files = ShardFiles(settings, issuing, self, clock)
 
     def __getitem__(self, name: str) -> ServedLog:
         """The shard of this name; KeyError when there is none, StoreUnavailable when nobody can tell."""

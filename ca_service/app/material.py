@@ -1,13 +1,16 @@
 """What the service is founded on: keys and certificates, read from the files that the settings name."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ca_service.authority.log import LogIdentity, SignTreeHead
+from ca_service.authority.log_shards import LogShard
 from ca_service.authority.publication import PublishedCrl
+from ca_service.authority.static_log import LogAddress
 from ca_service.errors import ConfigurationError
 from ca_service.keys.file import read_passphrase, read_private_key
 from ca_service.pki.authority_certificates import Authority
@@ -27,18 +30,22 @@ def passphrase(settings: Settings) -> bytes | None:
     return None
 
 
-def authority(settings: Settings, secret: bytes | None) -> Authority:
-    """The issuing key with its chain; raises ConfigurationError when they do not belong together."""
+def certificates(settings: Settings) -> list[x509.Certificate]:
+    """The issuing certificate, then its root; raises ConfigurationError."""
     path = settings.authority.certificates
     try:
-        certificates = x509.load_pem_x509_certificates(content_of(path, "[authority] certificates"))
+        return x509.load_pem_x509_certificates(content_of(path, "[authority] certificates"))
     except ValueError as error:
         raise ConfigurationError(
             f"[authority] certificates: {path} does not hold PEM certificates: {error}"
         ) from error
+
+
+def authority(settings: Settings, secret: bytes | None) -> Authority:
+    """The issuing key with its chain; raises ConfigurationError when they do not belong together."""
     key = read_private_key(settings.authority.key, secret, setting="[authority] key")
     try:
-        return Authority.load(certificates, key)
+        return Authority.load(certificates(settings), key)
     except ConfigurationError as error:
         raise ConfigurationError(f"[authority] certificates and key: {error.message}") from error
 
@@ -93,6 +100,21 @@ def log_key_file(settings: Settings, shard: str) -> Path:
     if shard == settings.log.shard:
         return settings.log.key
     return settings.log.keys_dir / f"log-{shard}.key"
+
+
+def log_address(settings: Settings, issuing: x509.Certificate, shard: LogShard, now: int) -> LogAddress:
+    """Where a shard is found and what it takes, and its state at `now` (seconds since 1970).
+
+    Its certificates expire no later than the one that issues them.
+    """
+    since, ends = issuing.not_valid_before_utc, shard.period.ends
+    return LogAddress(
+        url=f"{settings.service.url}/ctlog/{shard.name}",
+        expires_from=max(since, datetime.fromtimestamp(shard.period.starts, UTC)),
+        expires_until=issuing.not_valid_after_utc if ends is None else datetime.fromtimestamp(ends, UTC),
+        used_from=max(since, datetime.fromtimestamp(shard.trusted_from, UTC)),
+        state=shard.state(now + settings.authority.lifetime_seconds),
+    )
 
 
 def root_crls(settings: Settings, issuing: Authority) -> Mapping[KeyId, PublishedCrl]:

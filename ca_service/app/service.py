@@ -15,6 +15,7 @@ from flask import Flask
 
 from ca_service.app import material
 from ca_service.app.issuers import IssuersInForce
+from ca_service.app.log_export import LogExport
 from ca_service.app.log_shards import ShardedLog
 from ca_service.app.rollback import guard_of
 from ca_service.authority.admission import Admission, RateLimits
@@ -42,7 +43,7 @@ from ca_service.store.token_uses import SqlTokenUses
 from ca_service.telemetry.logs import begin_request, record_access, record_fault
 from ca_service.telemetry.metrics import PrometheusObserver
 from ca_service.vocabulary import TimestampMs
-from ca_service.web import dev_idp, fulcio, health, home, log, openapi, status, trust
+from ca_service.web import dev_idp, fulcio, health, home, log, openapi, static_log, status, trust
 from ca_service.web.application import AccessRecord, base_app
 from ca_service.web.dev_idp import DevIdentityProvider
 
@@ -70,14 +71,18 @@ class Service:
     trust: TrustMaterial
     token_uses: SqlTokenUses
     observer: PrometheusObserver
+    export: LogExport | None = None
     dev: DevIdentityProvider | None = None
     _stopping: threading.Event = field(default_factory=threading.Event)
 
     def after_fork(self) -> None:
-        """Begin what belongs to a worker process: the thread that keeps CRLs and the tree head fresh."""
+        """Begin what belongs to a worker process: the threads that keep CRLs, tree head and files fresh."""
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
         if not self.settings.high_water_mark.strict:
             threading.Thread(target=self._keep_mark, name="high-water-mark", daemon=True).start()
+        if self.export is not None:
+            target = self.export.run
+            threading.Thread(target=target, args=(self._stopping,), name="log-export", daemon=True).start()
 
     def checks(self) -> Mapping[str, str | None]:
         """Ask each part that issuing needs whether it works: its name, and None or what is wrong."""
@@ -125,7 +130,7 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
     authority = material.authority(settings, secret)
     log_keys = material.LogKeys(settings, authority, secret)
     guard = guard_of(settings, database, observer)
-    sharded_log = ShardedLog(settings, database, log_keys, _clock, observer, guard)
+    sharded_log = ShardedLog(settings, database, authority.certificate, log_keys, _clock, observer, guard)
     issuers = IssuersInForce(settings, dev.issuer() if dev else None)
     tokens = TokenVerifier(
         issuers.current,
@@ -199,6 +204,7 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
         ),
         token_uses=SqlTokenUses(database, _clock),
         observer=observer,
+        export=_export(settings, sharded_log, observer),
         dev=dev,
     )
 
@@ -223,6 +229,7 @@ def create_app(service: Service) -> Flask:
     for blueprint in (
         fulcio.blueprint(service.issuance, service.trust, service.issuers.current),
         log.blueprint(service.log, service.trust.roots_der()),
+        static_log.blueprint(service.log.files),
         status.blueprint(service.responder, service.publication, service.trust),
         trust.blueprint(service.trust, dict),
         health.blueprint(service.checks),
@@ -241,6 +248,11 @@ def _admission(settings: Settings, observer: PrometheusObserver) -> Admission:
     limits = RateLimits(settings.limits.identity_per_minute, settings.limits.issuer_per_minute)
     # The same for every node of this service, and for no other service in the same Redis.
     return Admission(limiter, limits, namespace=settings.service.url)
+
+
+def _export(settings: Settings, log: ShardedLog, observer: PrometheusObserver) -> LogExport | None:
+    folder = settings.log.export_dir
+    return None if folder is None else LogExport(log.files, folder, observer)
 
 
 def _clock() -> TimestampMs:

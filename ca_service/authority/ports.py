@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ca_service.authority.mark import Mark
+from ca_service.merkle.tiles import Tile
 from ca_service.vocabulary import KeyId, LeafIndex, LogId, RevocationReason, Serial, SubjectName, TimestampMs
 
 
@@ -161,6 +162,22 @@ class LogReader(Protocol):
         """The proof of RFC 6962 §2.1.2; 0 < first <= second <= head().tree_size."""
         ...
 
+    def root_at(self, tree_size: int) -> bytes:
+        """The root hash of the tree of this size; tree_size <= head().tree_size."""
+        ...
+
+    def tile(self, tile: Tile) -> bytes | None:
+        """The content of a hash tile of this width, 32 octets for each entry.
+
+        None unless the newest signed tree has all of its entries, whatever more is stored. A partial tile
+        stays readable after its full one exists. `tile` is no data tile.
+        """
+        ...
+
+    def chain_certificate(self, fingerprint: bytes) -> bytes | None:
+        """The DER of a certificate that stands in some entry's chain, by its SHA-256 (32 octets), or None."""
+        ...
+
 
 # -- issued certificates ------------------------------------------------------------------------------
 
@@ -300,7 +317,7 @@ class Shards(Protocol):
         ...
 
     def due(self, signed_before: int) -> Sequence[tuple[KeyId, str]]:
-        """Key and name of shards that are dirty, or whose CRL was signed then (seconds) or earlier."""
+        """Key and name of each shard that is dirty, or whose CRL was signed at or before this second."""
         ...
 
     def create(self, shard: CrlShard) -> CrlShard:

@@ -1,48 +1,42 @@
 """Rate limits that all processes and nodes share, in a Redis that may go away at any time."""
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable
 
-from redis import Redis
+from limits.storage import RedisStorage
+from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from ca_service.authority.ports import RATE_WINDOW_SECONDS, Allowance, Observer
+from ca_service.cache.allowance import allowance
 from ca_service.errors import ConfigurationError
 
 TIMEOUT_SECONDS = 0.1
 PAUSE_SECONDS = 1.0
 """How long nobody asks a Redis that did not answer; then one request tries it again."""
 
+KEY_PREFIX = "casvc:rate"
 UNAVAILABLE = "rate_limit_unavailable"
-
-# One exchange. The time to live is set again should it be missing: a key without one would count for ever.
-_TAKE = """\
-local count = redis.call('INCR', KEYS[1])
-local left = redis.call('PTTL', KEYS[1])
-if left < 0 then
-  redis.call('PEXPIRE', KEYS[1], ARGV[1])
-  left = tonumber(ARGV[1])
-end
-return {count, left}
-"""
 
 _LOG = logging.getLogger(__name__)
 
 
 class RedisRateLimiter:
-    """Counts in Redis. While it is away or answers nonsense, every request goes on and is counted so."""
+    """Counts in the Redis storage of `limits`.
+
+    While Redis is away or answers nonsense, every request goes on and is counted so.
+    """
 
     def __init__(
         self,
         url: str,
         observer: Observer,
         *,
-        window_seconds: float = RATE_WINDOW_SECONDS,
+        window_seconds: int = RATE_WINDOW_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take a redis://, rediss:// or unix:// URL; connects with the first request of each process.
@@ -50,7 +44,7 @@ class RedisRateLimiter:
         Raises ConfigurationError when the URL cannot be read.
         """
         try:
-            self._redis = Redis.from_url(
+            self._pool = ConnectionPool.from_url(
                 url,
                 socket_timeout=TIMEOUT_SECONDS,
                 socket_connect_timeout=TIMEOUT_SECONDS,
@@ -61,10 +55,11 @@ class RedisRateLimiter:
             raise ConfigurationError(
                 "redis.url cannot be read; expected redis://[USER:PASSWORD@]HOST:PORT/NUMBER"
             ) from error
+        self._storage = RedisStorage(url, connection_pool=self._pool, key_prefix=KEY_PREFIX)
+        self._redis = Redis(connection_pool=self._pool)
         self._observer = observer
-        self._window_ms = int(window_seconds * 1000)
+        self._window = window_seconds
         self._clock = clock
-        self._script = self._redis.register_script(_TAKE)
         self._lock = threading.Lock()
         self._away = False
         self._ask_again = 0.0
@@ -75,7 +70,7 @@ class RedisRateLimiter:
             self._observer.count(UNAVAILABLE, reason="pause")
             return None
         try:
-            answer = self._script(keys=[f"casvc:rate:{key}"], args=[self._window_ms])
+            taken = self._count(key, limit)
         except ResponseError as error:
             # It answers, and quickly: an error of this key (a value of another type), or of all (no rights).
             self._nonsense(type(error).__name__)
@@ -84,17 +79,31 @@ class RedisRateLimiter:
             self._went_away(error)
             return None
         self._came_back()
-        match answer:
-            case [int(count), int(left)] if count > 0 and 0 <= left <= self._window_ms:
-                seconds = max(math.ceil(left / 1000), 1)
-                return Allowance(count <= limit, limit, max(limit - count, 0), seconds)
-            case _:
-                self._nonsense("another answer than two numbers")
-                return None
+        return taken
+
+    def trouble(self) -> str | None:
+        """Return why requests are not counted now, or None; counts one under a name of its own."""
+        try:
+            self._count("check", 1)
+        except Exception as error:  # noqa: BLE001 - as in take; whoever asks reads what it was
+            return f"{type(error).__name__}: {ascii(str(error))[1:-1]}"
+        return None
 
     def close(self) -> None:
         """Close this process's connections."""
-        self._redis.close()
+        self._pool.disconnect()
+
+    def _count(self, key: str, limit: int) -> Allowance:
+        # The strategies of `limits` would ask for the count again, and tell two callers the same remainder.
+        count = self._storage.incr(key, self._window)
+        if count < 1:
+            raise ResponseError("a count below one")
+        # Redis rounds to whole seconds: who waits as long as we say must not come too early.
+        left = self._storage.get_expiry(key) - time.time() + 0.5
+        if left <= 0.5:
+            # Ends just now, or lost its end, and would then refuse for ever: it gets one unless it has one.
+            self._redis.expire(self._storage.prefixed_key(key), self._window, nx=True)
+        return allowance(count, limit, left, self._window)
 
     def _may_try(self) -> bool:
         """Whether this request is the one that asks again; the others go on without."""

@@ -1,6 +1,7 @@
 """What `doctor` looks at: each check is a few facts and a verdict, and one that fails stops no other."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from ca_service.app.rollback import guard_of
 from ca_service.authority.log import CLOCK_TOLERANCE_MS
 from ca_service.authority.log_shards import LogShard, ShardState
 from ca_service.authority.ports import TreeHead
+from ca_service.cache.redis_server import RedisRateLimiter
 from ca_service.cli.host import Unobserved, clock
 from ca_service.cli.serve import refuse_open_http
 from ca_service.errors import CAError, ConfigurationError
@@ -62,6 +64,7 @@ def examine(settings: Settings, *, ask_issuers: bool) -> Iterator[Finding]:
     yield from _root_key(settings)
     yield from _database(settings, keys)
     yield from _guarded("high-water mark", lambda: _mark(settings))
+    yield from _guarded("redis", lambda: _redis(settings))
     yield from _guarded("issuers", lambda: _issuers(settings, ask=ask_issuers))
 
 
@@ -187,6 +190,18 @@ def _log(shard: LogShard, head: TreeHead, keys: material.LogKeys) -> Finding:
     except ConfigurationError as error:
         return Finding("log", FAILED, error.message)
     return Finding("log", GOOD, f"{shard.name}: {head.tree_size} entries, its key signed the newest head")
+
+
+def _redis(settings: Settings) -> Iterator[Finding]:
+    if not settings.redis.url:
+        return
+    with closing(RedisRateLimiter(settings.redis.url, Unobserved())) as limiter:
+        trouble = limiter.trouble()
+    if trouble is None:
+        yield Finding("redis", GOOD, "counts requests for rate limits")
+    else:
+        # The service runs without it.
+        yield Finding("redis", WARNING, f"rate limits are not held, since it does not count: {trouble}")
 
 
 def _issuers(settings: Settings, *, ask: bool) -> Iterator[Finding]:

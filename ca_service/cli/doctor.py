@@ -24,7 +24,8 @@ def doctor(settings: "Settings", offline: bool, as_json: bool) -> int:
 
     Shows each effective setting and where it came from: default, file or environment. Then checks the keys
     (who may read them, whether they fit), the chain, the age of the root's CRL, the database, the clock
-    against the log, and asks each identity provider for its keys. Nothing is changed.
+    against the log, has a configured Redis count to one, and asks each identity provider for its keys.
+    Nothing else is changed.
 
     Exit code 1 when a check failed.
     """

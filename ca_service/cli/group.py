@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from ca_service import __version__
-from ca_service.errors import AlreadyExists, CAError, ConfigurationError, InvalidRequest, NotFound
+from ca_service.errors import AlreadyExists, CAError, ConfigurationError, InvalidRequest, LogForked, NotFound
 
 DONE, ANSWER_IS_NO, USAGE, COULD_NOT_ASK = 0, 1, 2, 3
 """The exit codes of every verb; a broken configuration is a fault of usage."""
@@ -30,6 +30,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "find": "ca_service.cli.find:find",
         "revoke": "ca_service.cli.revoke:revoke",
         "status": "ca_service.cli.status:status",
+        "verify-inclusion": "ca_service.cli.verify_inclusion:verify_inclusion",
     },
     "Develop": {
         "dev": "ca_service.cli.dev:dev",
@@ -110,7 +111,7 @@ class VerbGroup(click.Group):
 
 def exit_code(error: CAError) -> int:
     """The exit code that an error means."""
-    if isinstance(error, NotFound | AlreadyExists):
+    if isinstance(error, NotFound | AlreadyExists | LogForked):
         return ANSWER_IS_NO
     if isinstance(error, ConfigurationError | InvalidRequest):
         return USAGE

@@ -147,7 +147,7 @@ def _contents(sources: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
 def _fetched(url: str) -> bytes:
     import requests
 
-    from ca_service.cli.revocation_check import fetch
+    from ca_service.cli.fetching import fetch
 
     try:
         return fetch(url)

@@ -17,14 +17,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
+from ca_service.cli import fetching
 from ca_service.errors import StatusUnanswered
 from ca_service.pki.keys import spki_der, subject_public_key
 from ca_service.vocabulary import RevocationReason, Serial
 
-_SECONDS = 10
-_LONGEST_ANSWER = 64 * 1024 * 1024
 _SKEW = timedelta(minutes=5)
-_CHUNK = 65536
 _LONGEST_CHAIN = 4
 
 
@@ -107,7 +105,7 @@ def _ask_ocsp(question: Question, url: str, now: datetime, remarks: tuple[str, .
         .add_extension(x509.OCSPNonce(nonce), critical=False)
         .build()
     )
-    body = _fetch(url, request.public_bytes(Encoding.DER), "application/ocsp-request")
+    body = fetching.fetch(url, request.public_bytes(Encoding.DER), "application/ocsp-request")
     answer = ocsp.load_der_ocsp_response(body)
     if answer.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
         raise ValueError(f"the responder said {answer.response_status.name.lower()}")
@@ -184,7 +182,7 @@ def _issuer_hashes(issuer: x509.Certificate, algorithm: hashes.HashAlgorithm) ->
 
 
 def _ask_crl(question: Question, url: str, now: datetime, remarks: tuple[str, ...]) -> Verdict:
-    crl = x509.load_der_x509_crl(_fetch(url, None, None))
+    crl = x509.load_der_x509_crl(fetching.fetch(url))
     if crl.issuer != question.issuer.subject or not _signed_by(crl, question.issuer):
         raise ValueError("the list is not signed by the authority")
     _check_scope(crl, url)
@@ -273,7 +271,7 @@ def fetch_chain(certificate: x509.Certificate) -> list[x509.Certificate]:
     url = _ca_issuers_address(certificate)
     while url is not None and len(chain) < _LONGEST_CHAIN:
         try:
-            fetched = x509.load_der_x509_certificate(_fetch(url, None, None))
+            fetched = x509.load_der_x509_certificate(fetching.fetch(url))
         except (requests.RequestException, ValueError) as error:
             if chain:
                 break
@@ -285,25 +283,3 @@ def fetch_chain(certificate: x509.Certificate) -> list[x509.Certificate]:
     if not chain:
         raise StatusUnanswered("the certificate does not say where its authority's certificate is")
     return chain
-
-
-def fetch(url: str) -> bytes:
-    """Fetch what a URL names, bounded in size; raises requests.RequestException, ValueError for a refusal."""
-    return _fetch(url, None, None)
-
-
-def _fetch(url: str, body: bytes | None, content_type: str | None) -> bytes:
-    """Fetch an answer, bounded in size; raises requests.RequestException, ValueError for a refusal."""
-    headers = {} if content_type is None else {"Content-Type": content_type}
-    method = "GET" if body is None else "POST"
-    with requests.request(
-        method, url, data=body, headers=headers, timeout=_SECONDS, allow_redirects=False, stream=True
-    ) as reply:
-        if reply.status_code != 200:
-            raise ValueError(f"it answered {reply.status_code}")
-        content = bytearray()
-        for chunk in reply.iter_content(_CHUNK):
-            content += chunk
-            if len(content) > _LONGEST_ANSWER:
-                raise ValueError("the answer is too long")
-        return bytes(content)

@@ -70,6 +70,16 @@ def completed_tiles(old_size: int, new_size: int) -> list[Tile]:
     return tiles
 
 
+def partial_tiles(size: int) -> list[Tile]:
+    """The hash tiles that are partly filled in the tree of `size` leaves, lowest level first."""
+    tiles: list[Tile] = []
+    for level in range(MAX_LEVEL + 1):
+        index, width = divmod(size >> (_TILE_BITS * level), TILE_WIDTH)
+        if width:
+            tiles.append(Tile(level, index, width))
+    return tiles
+
+
 def subtree_from_tiles(read_tile: ReadTile) -> Subtree:
     """Find complete subtrees inside tiles; each tile is read once for the life of what is returned.
 

@@ -28,6 +28,10 @@ MAX_ISSUERS = 256
 PATTERN_BUDGET = 30
 """First fetches one wildcard may cause in PATTERN_WINDOW_MS, so that inventing issuers has a price."""
 PATTERN_WINDOW_MS = 60_000
+MAX_WAITING = 8
+"""Callers that may wait for one configured issuer, or all of one wildcard; the others have PATIENCE_MS."""
+PATIENCE_MS = 250
+"""Age of a fetch up to which any number waits: longer than a healthy issuer takes."""
 STALE_SECONDS = 24 * 3600
 """How long keys are used that could not be fetched again, unless the operator says otherwise."""
 
@@ -46,6 +50,7 @@ class _Entry:
     used_at: int = 0
     failure: IssuerUnavailable | None = None
     fetching: threading.Event | None = None
+    fetches: int = 0
 
 
 @dataclass(slots=True)
@@ -54,6 +59,7 @@ class _Shared:
 
     pid: int = field(default_factory=os.getpid)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    seats: dict[str, threading.BoundedSemaphore] = field(default_factory=dict)
 
 
 class KeyCache:
@@ -107,11 +113,12 @@ class KeyCache:
             return self._first_keys(issuer, issuer_url, now)
         if entry.keys is not than and entry.keys is not None:
             return entry.keys
+        seen = entry.fetches
         if entry.fetching is not None or not 0 <= now - entry.searched_at < COOL_DOWN_MS:
             if entry.fetching is None:
                 self._count("issuer_keys_fetched_for_unknown_kid", issuer)
             entry.searched_at = now
-            self._fetch_or_wait(entry, issuer, issuer_url, now)
+            self._fetch_or_wait(entry, issuer, issuer_url, now, seen)
         if entry.keys is than and entry.failure is not None:
             raise _again(entry.failure)
         return entry.keys or than
@@ -119,9 +126,10 @@ class KeyCache:
     def _first_keys(self, issuer: Issuer, issuer_url: str, now: int) -> KeySet:
         with self._lock():
             entry = self._entries.get(issuer_url) or self._new_entry(issuer, issuer_url, now)
+        seen = entry.fetches
         if entry.failure is not None and 0 <= now - entry.tried_at < FAILED_MS:
             raise _again(entry.failure)
-        self._fetch_or_wait(entry, issuer, issuer_url, now)
+        self._fetch_or_wait(entry, issuer, issuer_url, now, seen)
         if (keys := self._usable(entry, now)) is not None:
             return keys
         raise _again(entry.failure or _unavailable(issuer_url, "timeout", "its answer is still awaited"))
@@ -159,24 +167,40 @@ class KeyCache:
     def _refresh_in_background(self, entry: _Entry, issuer: Issuer, issuer_url: str, now: int) -> None:
         if entry.fetching is not None or 0 <= now - entry.tried_at < COOL_DOWN_MS:
             return
-        done = self._begin(entry, now)
+        done = self._begin(entry, now, entry.fetches)
         if done is not None:
             threading.Thread(
                 target=self._load, args=(entry, done, issuer, issuer_url), name="issuer-keys", daemon=True
             ).start()
 
-    def _fetch_or_wait(self, entry: _Entry, issuer: Issuer, issuer_url: str, now: int) -> None:
-        """Fetch, or wait for whoever is fetching this issuer already; others are not concerned."""
-        done = self._begin(entry, now)
-        if done is not None:
-            self._load(entry, done, issuer, issuer_url)
-        elif (other := entry.fetching) is not None:
-            other.wait(FETCH_SECONDS)
+    def _fetch_or_wait(self, entry: _Entry, issuer: Issuer, issuer_url: str, now: int, seen: int) -> None:
+        """Fetch, or wait for whoever is fetching this issuer already; others are not concerned.
 
-    def _begin(self, entry: _Entry, now: int) -> threading.Event | None:
-        """Take on the fetch of an entry; None when another thread has it."""
+        `seen` is the number of fetches when the caller found that it needs one.
+
+        Raises IssuerUnavailable when too many wait already: an issuer that says nothing must not hold every
+        thread of the server, while a healthy one may have a crowd at its first fetch.
+        """
+        if entry.failure is not None and entry.fetching is not None:
+            return  # it failed before, and one caller sees whether it is back
         with self._lock():
-            if entry.fetching is not None:
+            seats = self._shared.seats.setdefault(issuer.issuer_url, threading.BoundedSemaphore(MAX_WAITING))
+        age = max(now - entry.tried_at, 0)
+        if not seats.acquire(timeout=max(PATIENCE_MS - age, 0) / 1000):
+            raise _unavailable(issuer_url, "busy", "too many wait for its answer already", retry_after=2)
+        try:
+            done = self._begin(entry, now, seen)
+            if done is not None:
+                self._load(entry, done, issuer, issuer_url)
+            elif (other := entry.fetching) is not None and not other.wait(FETCH_SECONDS):
+                raise _unavailable(issuer_url, "timeout", "its answer is still awaited")
+        finally:
+            seats.release()
+
+    def _begin(self, entry: _Entry, now: int, seen: int) -> threading.Event | None:
+        """Take on the fetch of an entry; None when another thread has it, or had it since `seen`."""
+        with self._lock():
+            if entry.fetching is not None or entry.fetches != seen:
                 return None
             entry.tried_at = now
             entry.fetching = threading.Event()
@@ -200,6 +224,7 @@ class KeyCache:
             _log.warning("issuer keys not fetched: %s; %s", failure.message, kept)
         finally:
             entry.tried_at = self._clock()
+            entry.fetches += 1
             entry.fetching = None
             done.set()
 

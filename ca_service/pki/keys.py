@@ -82,7 +82,7 @@ def read_csr(content: bytes, allowed: frozenset[str]) -> ClientKey:
         info = next(der.elements(der.only(request_der, der.SEQUENCE)))
         _version, _subject, spki, *_ = der.elements(info.content)
         request = x509.load_der_x509_csr(request_der)
-    except (ValueError, StopIteration, UnsupportedAlgorithm):
+    except (ValueError, StopIteration, UnsupportedAlgorithm, x509.InvalidVersion):
         raise CsrMalformed(
             f"The certificate signing request cannot be read: expected {expected}, and what came is damaged "
             "or something else. Send the request as the tool that made it wrote it.",
@@ -166,6 +166,7 @@ def _client_key(spki: bytes, allowed: frozenset[str]) -> ClientKey:
         point = der.only(bits.der, der.BIT_STRING)
         if not point or point[0]:
             raise der.DerError("unused bits in a key")
+        kind = _kind(name, parameters, allowed)
     except ValueError:
         raise PublicKeyMalformed(
             "The public key cannot be read: expected the DER of a SubjectPublicKeyInfo (RFC 5280 §4.1), and "
@@ -174,7 +175,6 @@ def _client_key(spki: bytes, allowed: frozenset[str]) -> ClientKey:
             expected="the DER of a SubjectPublicKeyInfo",
             received="what cannot be read as one",
         ) from None
-    kind = _kind(name, parameters, allowed)
     if kind.startswith("ecdsa") and point[1:] == b"\x00":
         raise _refused("it is the point at infinity", kind, allowed)
     try:

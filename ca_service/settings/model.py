@@ -133,6 +133,11 @@ class LogSettings(Section):
     batch_size: int = Field(
         default=256, ge=1, le=4096, description="How many entries go into one transaction at most."
     )
+    export_dir: Annotated[Path | None, BeforeValidator(forms.path_or_none)] = Field(
+        default=None,
+        description="A folder on a local disk where the log is kept as static files too, for nginx or a CDN; "
+        "none when absent.",
+    )
 
 
 class CrlSettings(Section):

@@ -22,6 +22,7 @@ class ProcessConnections:
         self.writer: Engine = self.engine.execution_options(**{WRITING: True})
         self.idle: deque[DriverConnection] = deque()
         self._server = server
+        self._closed = False
 
     def open(self) -> DriverConnection:
         """A new connection that commits by itself unless BEGIN is said."""
@@ -58,11 +59,21 @@ class ProcessConnections:
         except DRIVER_ERRORS:
             close_quietly(connection)
         else:
-            self.idle.append(connection)
+            self.keep(connection)
+
+    def keep(self, connection: DriverConnection) -> None:
+        """Take a connection back for the next use; after `close` there is none."""
+        self.idle.append(connection)
+        if self._closed:
+            self._close_idle()
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close what is idle, and what is taken back later."""
+        self._closed = True
         self.engine.dispose()
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         with suppress(IndexError):
             while True:
                 close_quietly(self.idle.pop())

@@ -125,7 +125,7 @@ class Database:
             except DRIVER_ERRORS:
                 close_quietly(connection)
             else:
-                here.idle.append(connection)
+                here.keep(connection)
                 return row
         with translated("reading"):
             connection = here.open()
@@ -134,7 +134,7 @@ class Database:
             except BaseException:
                 close_quietly(connection)
                 raise
-        here.idle.append(connection)
+        here.keep(connection)
         return row
 
     @contextmanager
@@ -149,7 +149,7 @@ class Database:
             except BaseException:
                 here.roll_back(connection)
                 raise
-        here.idle.append(connection)
+        here.keep(connection)
 
     @contextmanager
     def quick_writing(self) -> Iterator[Transaction]:
@@ -167,7 +167,7 @@ class Database:
             except DRIVER_ERRORS as error:
                 close_quietly(connection)
                 raise _commit_failed(error) from error
-        here.idle.append(connection)
+        here.keep(connection)
 
     # -- schema ------------------------------------------------------------------------------------
 

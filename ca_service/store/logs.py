@@ -120,10 +120,12 @@ def find_log(transaction: Transaction, shard: str) -> tuple[int, LogId, str]:
     """The number, log id and kind of entries of a shard; ConfigurationError when there is no such log."""
     row = transaction.row(_LOG, {"shard": shard})
     if row is None:
-        raise ConfigurationError(
-            f"the database has no log of shard {shard}; was it made with this directory?"
-        )
+        raise _no_log(shard)
     return row[0], LogId(row[1]), row[2]
+
+
+def _no_log(shard: str) -> ConfigurationError:
+    return ConfigurationError(f"the database has no log of shard {shard}; was it made with this directory?")
 
 
 def tile_hashes(transaction: Transaction, log: int, level: int, index: int) -> list[bytes]:
@@ -188,7 +190,7 @@ class SqlLogReader:
             return consistency_proof(self._subtree(transaction), first, second)
 
     def root_at(self, tree_size: int) -> bytes:
-        """The root hash the log had at a size up to its present one; raises StoreUnavailable."""
+        """The root hash of the tree of this size; raises StoreUnavailable."""
         with self._database.quick_reading() as transaction:
             return range_root(self._subtree(transaction), 0, tree_size)
 

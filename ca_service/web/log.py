@@ -1,4 +1,4 @@
-"""The transparency log's calls (RFC 6962 §4) and its checkpoint (c2sp.org/static-ct-api).
+"""The transparency log's calls (RFC 6962 §4); static_log has the same log as files.
 
 Every number is checked against the newest signed tree head before the log is read, so nothing beyond the
 signed size is ever answered.
@@ -8,17 +8,18 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Never
 
 from flask import Blueprint, Response, request
 
+from ca_service.authority.entries import PRECERTIFICATES, EntryCodec
 from ca_service.authority.log import LogIdentity
 from ca_service.authority.log_shards import LogShard
 from ca_service.authority.ports import LogEntry, LogReader, TreeHead
 from ca_service.errors import LogFrozen, MalformedRequest, NotFound, SubmissionRefused
-from ca_service.merkle.checkpoint import checkpoint_note
-from ca_service.pki.sct import precertificate_extra_data
 from ca_service.web.base64_text import decode_base64
-from ca_service.web.replies import CACHED_FOR_MINUTES, NEVER_CACHED, allow_any_origin, bytes_reply, json_reply
+from ca_service.web.conditions import tagged
+from ca_service.web.replies import CACHED_FOR_MINUTES, allow_any_origin, json_reply
 
 MAX_ENTRIES = 256
 """Entries in one get-entries answer; clients ask again for the rest (RFC 6962 §4.6)."""
@@ -32,11 +33,12 @@ _HASH_SIZE = 32
 
 @dataclass(frozen=True, slots=True)
 class ServedLog:
-    """One log as it is served: who it is, where it is read, and its place among the shards if it has one."""
+    """One log as it is served: who it is, where it is read, its place among the shards, its codec."""
 
     identity: LogIdentity
     reader: LogReader
     shard: LogShard | None = None
+    codec: EntryCodec[Never] = PRECERTIFICATES
 
 
 def blueprint(logs: Mapping[str, ServedLog], roots: Sequence[bytes]) -> Blueprint:
@@ -49,7 +51,7 @@ def blueprint(logs: Mapping[str, ServedLog], roots: Sequence[bytes]) -> Blueprin
             served = logs.get(shard)
             if served is None:
                 raise NotFound("there is no log of this name here")
-            return answer(served)
+            return tagged(answer(served))
 
         calls.add_url_rule(path, answer.__name__, view, methods=[method])
 
@@ -62,7 +64,6 @@ def blueprint(logs: Mapping[str, ServedLog], roots: Sequence[bytes]) -> Blueprin
     call("/ct/v1/get-sth-consistency", get_sth_consistency)
     call("/ct/v1/get-entry-and-proof", get_entry_and_proof)
     call("/ct/v1/get-roots", get_roots)
-    call("/checkpoint", get_checkpoint)
     call("/ct/v1/add-chain", add_chain, "POST")
     call("/ct/v1/add-pre-chain", add_pre_chain, "POST")
     return calls
@@ -93,20 +94,6 @@ def get_sth(log: ServedLog) -> Response:
     )
 
 
-def get_checkpoint(log: ServedLog) -> Response:
-    """Answer with the newest signed tree head as a checkpoint: the very signature that get-sth gives."""
-    head = log.reader.head()
-    note = checkpoint_note(
-        log.identity.origin,
-        log.identity.log_id,
-        size=head.tree_size,
-        root=head.root_hash,
-        timestamp=head.timestamp,
-        signature=head.signature,
-    )
-    return bytes_reply(note, "text/plain; charset=utf-8", cache=NEVER_CACHED)
-
-
 def get_entries(log: ServedLog) -> Response:
     """Answer with entries start..end, at most MAX_ENTRIES (RFC 6962 §4.6).
 
@@ -123,7 +110,8 @@ def get_entries(log: ServedLog) -> Response:
     # An answer that the end of the tree cut short would be longer in a minute: it must not be kept.
     cut = start + len(entries) < wanted
     return json_reply(
-        {"entries": [_entry(entry) for entry in entries]}, cache=_CUT_BY_THE_TREE if cut else _NEVER_CHANGES
+        {"entries": [_entry(log, entry) for entry in entries]},
+        cache=_CUT_BY_THE_TREE if cut else _NEVER_CHANGES,
     )
 
 
@@ -163,13 +151,15 @@ def get_entry_and_proof(log: ServedLog) -> Response:
         raise MalformedRequest(f"leaf_index must be below tree_size {tree_size}, but it is {index}")
     entry = log.reader.entries(index, index + 1)[0]
     path = log.reader.inclusion_proof(index, tree_size)
-    return json_reply({**_entry(entry), "audit_path": [_base64(node) for node in path]}, cache=_NEVER_CHANGES)
+    return json_reply(
+        {**_entry(log, entry), "audit_path": [_base64(node) for node in path]}, cache=_NEVER_CHANGES
+    )
 
 
-def _entry(entry: LogEntry) -> dict[str, object]:
+def _entry(log: ServedLog, entry: LogEntry) -> dict[str, object]:
     return {
         "leaf_input": _base64(entry.leaf),
-        "extra_data": _base64(precertificate_extra_data(entry.precertificate, entry.chain)),
+        "extra_data": _base64(log.codec.extra_data(entry)),
     }
 
 

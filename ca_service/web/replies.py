@@ -11,7 +11,8 @@ PEM_CHAIN = "application/pem-certificate-chain"
 Headers = Sequence[tuple[str, str]]
 
 NEVER_CACHED = "no-store"
-_EXPOSED = "X-Request-Id, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset"
+_EXPOSED = "ETag, X-Request-Id, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset"
+_TAKEN = "Authorization, Content-Type, If-Match, If-None-Match, X-Request-Id"
 CACHED_FOR_MINUTES = "public, max-age=300"
 """For what changes only when an operator rotates keys or edits the issuer file."""
 
@@ -51,6 +52,6 @@ def allow_any_origin(blueprint: Blueprint) -> None:
         reply.headers.add("Access-Control-Expose-Headers", _EXPOSED)
         if "Allow" in reply.headers:  # the automatic answer to OPTIONS, which is also the preflight
             reply.headers["Access-Control-Allow-Methods"] = reply.headers["Allow"]
-            reply.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, X-Request-Id"
+            reply.headers["Access-Control-Allow-Headers"] = _TAKEN
             reply.headers["Access-Control-Max-Age"] = "86400"
         return reply

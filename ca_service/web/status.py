@@ -7,11 +7,9 @@ import hashlib
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from http import HTTPStatus
 from typing import Protocol
 
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import PreconditionFailed
 from werkzeug.http import http_date
 
 from ca_service.authority.publication import PublishedCrl
@@ -20,6 +18,7 @@ from ca_service.errors import NotFound
 from ca_service.vocabulary import format_seconds
 from ca_service.web.base64_text import decode_base64
 from ca_service.web.bodies import read_body
+from ca_service.web.conditions import conditional
 from ca_service.web.replies import NEVER_CACHED, bytes_reply, json_reply
 
 OCSP_RESPONSE = "application/ocsp-response"
@@ -86,7 +85,7 @@ def blueprint(responder: Responder, publication: Crls, trust: Certificates) -> B
         reply.headers["Last-Modified"] = _http_date(published.this_update)
         # A Range that cannot be read, or asks for several parts, may be ignored (RFC 9110 §14.2).
         in_parts = request.range is None or len(request.range.ranges) == 1
-        return _conditional(reply, parts_of=len(published.der) if in_parts else None)
+        return conditional(reply, parts_of=len(published.der) if in_parts else None)
 
     @calls.get("/crl/index.json")
     def get_crl_index() -> Response:
@@ -137,15 +136,7 @@ def _ocsp_reply(answer: OcspAnswer) -> Response:
         ),
     )
     if "HTTP_IF_NONE_MATCH" in request.environ or "HTTP_IF_MODIFIED_SINCE" in request.environ:
-        return _conditional(reply)
-    return reply
-
-
-def _conditional(reply: Response, *, parts_of: int | None = None) -> Response:
-    """Answer 304, or a part of `parts_of` octets, when the caller's conditions say so (RFC 9110 §13, §14)."""
-    reply.make_conditional(request, accept_ranges=parts_of is not None, complete_length=parts_of)
-    if reply.status_code == HTTPStatus.PRECONDITION_FAILED:
-        raise PreconditionFailed
+        return conditional(reply)
     return reply
 
 

@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument(
         "modes", nargs="*", metavar="MODE", help=f"of {', '.join(MODES)}; all when none is named"
     )
+    parser.add_argument("--identity", action="store_true", help="the mode of this name")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="server processes")
     parser.add_argument("--clients", type=int, default=16, help="concurrent connections")
     parser.add_argument("--seconds", type=float, default=10.0, help="for each mode, at most 120")
@@ -33,6 +34,7 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     asked = parser.parse_args()
+    asked.modes += ["identity"] if asked.identity else []
     unknown = [mode for mode in asked.modes if mode not in MODES]
     if unknown:
         parser.error(f"there is no mode {unknown[0]}; there are {', '.join(MODES)}")

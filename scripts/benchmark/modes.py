@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from scripts.benchmark import floor
+from scripts.benchmark.identity import identity
 from scripts.benchmark.plan import Plan, Result, Row
 from scripts.benchmark.server import empty_view, issuing_service, load, request_bytes, warmed
 from tests.support.issuer import LocalIssuer
@@ -100,4 +101,4 @@ def _status_requests(plan: Plan, service: RunningService, issuer: LocalIssuer) -
     return made
 
 
-MODES: Mapping[str, Callable[[Plan], Result]] = {"issuance": issuance, "ocsp": ocsp}
+MODES: Mapping[str, Callable[[Plan], Result]] = {"issuance": issuance, "ocsp": ocsp, "identity": identity}

@@ -90,6 +90,27 @@ def test_tiles_are_the_hashes_of_their_subtrees_and_nothing_beyond_the_signed_si
         assert reader.tile(beyond) is None
 
 
+def test_tiles_of_a_higher_level_are_made_of_those_below(
+    reader: SqlLogReader, database: Database, log: TestLog
+) -> None:
+    size = 65_536 + 300
+    fill(database, log, iter([4096] * 16 + [300]))
+    hashes = [merkle.leaf_hash(b"leaf" + index.to_bytes(5, "big")) for index in range(size)]
+    rows = [merkle.root_of(hashes[i * 256 : (i + 1) * 256]) for i in range(257)]
+    assert reader.tile(Tile(1, 0)) == b"".join(rows[:256])
+    assert reader.tile(Tile(1, 0, 255)) == b"".join(rows[:255]), "a partial tile outlives its full one"
+    assert reader.tile(Tile(1, 1, 1)) == rows[256]
+    assert reader.tile(Tile(2, 0, 1)) == merkle.root_of(rows[:256])
+    assert reader.tile(Tile(0, 257, 44)) == b"".join(hashes[65_792:])
+    for beyond in (Tile(2, 0), Tile(2, 0, 2), Tile(3, 0, 1), Tile(1, 1, 2), Tile(0, 257, 45)):
+        assert reader.tile(beyond) is None
+    head = reader.head()
+    assert head.root_hash == merkle.root_of(hashes)
+    for index in (0, 65_535, 65_536, size - 1):
+        proof = reader.inclusion_proof(index, size)
+        verify_inclusion(hashes[index], index, size, proof, head.root_hash)
+
+
 def test_entries_and_positions_are_found(reader: SqlLogReader, hashes: list[bytes]) -> None:
     assert [entry.leaf_index for entry in reader.entries(250, 260)] == list(range(250, 260))
     assert reader.entries(5, 5) == []

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 import requests
 
 from tests.support.issuer import LocalIssuer
@@ -129,14 +128,11 @@ def test_a_new_issuer_is_known_after_a_hang_up_and_no_request_fails_meanwhile(
             assert refusal(session, service, first.token(EMAIL)) is None
 
 
-@pytest.mark.parametrize("file", ["oidc-issuers: {}\n", "oidc-issuers: ["])
-def test_the_development_provider_survives_a_hang_up(
-    tmp_path: Path, session: requests.Session, file: str
-) -> None:
-    service = dev_service(tmp_path / "ca", workers=1)
-    with running(service):
+def test_the_development_provider_survives_a_hang_up(tmp_path: Path, session: requests.Session) -> None:
+    with running(dev_service(tmp_path / "ca", workers=1)) as service:
         token = TokenDesk(service).token(EMAIL)
-        (service.directory / "issuers.yaml").write_text(file)
-        hang_up(service)
-        issue(session, service.url, token, EMAIL)
-        issue(session, service.url, TokenDesk(service).token(EMAIL), EMAIL)
+        for file in ("oidc-issuers: {}\n", "oidc-issuers: ["):
+            (service.directory / "issuers.yaml").write_text(file)
+            hang_up(service)
+            issue(session, service.url, token, EMAIL)
+            issue(session, service.url, TokenDesk(service).token(EMAIL), EMAIL)

@@ -90,12 +90,14 @@ class MockServer(NodeServer):
     def __init__(self, *arguments: str | Path, trust: Path | None = None) -> None:
         super().__init__(*arguments)
         self.trust = trust
+        self._issuers: dict[str, MockIssuer] = {}
 
     def issuer(self, name: str) -> "MockIssuer":
-        """The issuer of this name, made with an RS256 key `first`; a name is made once."""
-        made = MockIssuer(self, name)
-        made.rotate("first")
-        return made
+        """The issuer of this name, made once, with an RS256 key `first`."""
+        if name not in self._issuers:
+            self._issuers[name] = MockIssuer(self, name)
+            self._issuers[name].rotate("first")
+        return self._issuers[name]
 
     def asked(self, name: str = "") -> list[str]:
         """The paths that others asked for so far, in order; only those of one issuer when named."""

@@ -64,10 +64,11 @@ class ScriptedServer:
         self._servers = [first, *(Server((address, self.port), Answer) for address in addresses[1:])]
         self.url = f"http://{addresses[0]}:{self.port}"
 
-    def issuer(self, name: str) -> Provider:
-        """The issuer URL/name, whose members a test may change."""
+    def issuer(self, name: str, host: str | None = None) -> Provider:
+        """The issuer URL/name, or under another host name of this server; a test may change its members."""
         if name not in self._issuers:
-            self._issuers[name] = Provider(f"{self.url}/{name}")
+            base = f"http://{host}:{self.port}" if host else self.url
+            self._issuers[name] = Provider(f"{base}/{name}")
             self._issuers[name].now = int(time.time())
         return self._issuers[name]
 

@@ -34,7 +34,7 @@ def document(more_paths: Mapping[str, object] | None = None) -> JSON:
         },
         "tags": [
             {"name": "fulcio", "description": "Certificates for identity tokens, as Sigstore's clients ask."},
-            {"name": "log", "description": "The transparency log (RFC 6962)."},
+            {"name": "log", "description": "The transparency log: RFC 6962, and static-ct files."},
             {"name": "status", "description": "Revocation: OCSP, CRLs, and the issuing certificates."},
             {"name": "trust", "description": "What verifiers must know to trust this service."},
             {"name": "service", "description": "Health, this document, and the page for people."},

@@ -3,6 +3,9 @@
 from ca_service.web.openapi.parts import (
     BASE64,
     JSON,
+    NOT_MODIFIED,
+    TAGGED,
+    TIME,
     closed_object,
     operation,
     path_parameter,
@@ -29,10 +32,16 @@ _ENTRY: JSON = {
 
 
 def _get(name: str, summary: str, parameters: list[JSON], success: JSON, *statuses: int) -> JSON:
+    in_path = [each for each in parameters if each["in"] == "path"]
+    parameters = [each for each in parameters if each["in"] != "path"]
     return {
-        "parameters": [_SHARD],
+        "parameters": [_SHARD, *in_path],
         "get": operation(
-            name, ["log"], summary, {"200": success, **problems(404, *statuses)}, parameters=parameters
+            name,
+            ["log"],
+            summary,
+            {"200": success, "304": NOT_MODIFIED, **problems(404, 412, *statuses)},
+            parameters=parameters,
         ),
     }
 
@@ -52,10 +61,41 @@ def _refused(name: str) -> JSON:
 
 
 def _json(description: str, members: JSON) -> JSON:
-    return reply(description, "application/json", closed_object(members))
+    return reply(description, "application/json", closed_object(members), headers=TAGGED)
 
 
-_CT = "/ctlog/{shard}/ct/v1"
+_FILES = "/ctlog/{shard}"
+_CT = f"{_FILES}/ct/v1"
+
+_OCTETS = "application/octet-stream"
+_BINARY: JSON = {"type": "string", "contentMediaType": _OCTETS}
+_TILE = path_parameter(
+    "tile",
+    "The tile's number in groups of three digits, all but the last after an x; then .p/ and how many entries "
+    "it has, when not 256.",
+    r"^(x[0-9]{3}/)*[0-9]{3}(\.p/[1-9][0-9]{0,2})?$",
+    "000.p/1",
+)
+_TIMES: JSON = {"start_inclusive": TIME, "end_exclusive": TIME}
+_FINAL_HEAD = closed_object({"sha256_root_hash": BASE64, "tree_size": _NUMBER})
+_DESCRIPTION: JSON = {
+    "description": {"type": "string"},
+    "log_id": BASE64,
+    "key": {**BASE64, "description": "DER SubjectPublicKeyInfo."},
+    "mmd": {**_NUMBER, "description": "Seconds."},
+    "submission_url": {"type": "string", "format": "uri"},
+    "monitoring_url": {"type": "string", "format": "uri"},
+    "temporal_interval": {**closed_object(_TIMES), "description": "When its certificates expire."},
+    "state": {
+        "oneOf": [
+            closed_object({"qualified": closed_object({"timestamp": TIME})}),
+            closed_object({"usable": closed_object({"timestamp": TIME})}),
+            closed_object({"readonly": closed_object({"timestamp": TIME, "final_tree_head": _FINAL_HEAD})}),
+            closed_object({"retired": closed_object({"timestamp": TIME})}),
+        ],
+        "description": "qualified: prepared; usable: in use; readonly: frozen; retired: closed out of turn.",
+    },
+}
 
 PATHS: JSON = {
     f"{_CT}/get-sth": _get(
@@ -116,10 +156,47 @@ PATHS: JSON = {
     ),
     f"{_CT}/add-chain": _refused("addChain"),
     f"{_CT}/add-pre-chain": _refused("addPreChain"),
-    "/ctlog/{shard}/checkpoint": _get(
+    f"{_FILES}/checkpoint": _get(
         "getCheckpoint",
         "Get the newest tree head as a signed note",
         [],
-        reply("Origin, size, root and signature.", "text/plain; charset=utf-8", {"type": "string"}),
+        reply(
+            "Origin, size, root and signature.",
+            "text/plain; charset=utf-8",
+            {"type": "string"},
+            headers=TAGGED,
+        ),
+    ),
+    f"{_FILES}/tile/{{level}}/{{tile}}": _get(
+        "getTile",
+        "Get a tile of up to 256 hashes (static-ct-api)",
+        [
+            path_parameter("level", "The height of its hashes in the tree, divided by 8.", "^[0-5]$", "0"),
+            _TILE,
+        ],
+        reply("The hashes, 32 octets each.", _OCTETS, _BINARY, headers=TAGGED),
+    ),
+    f"{_FILES}/tile/data/{{tile}}": _get(
+        "getDataTile",
+        "Get a tile of up to 256 entries (static-ct-api)",
+        [_TILE],
+        reply(
+            "The TileLeaf of each entry, one after the other; gzip when the caller takes it.",
+            _OCTETS,
+            _BINARY,
+            headers=TAGGED,
+        ),
+    ),
+    f"{_FILES}/issuer/{{fingerprint}}": _get(
+        "getIssuer",
+        "Get a certificate that data tiles name",
+        [path_parameter("fingerprint", "SHA-256 of the certificate's DER.", "^[0-9a-f]{64}$", "0" * 64)],
+        reply("The certificate in DER.", "application/pkix-cert", _BINARY, headers=TAGGED),
+    ),
+    f"{_FILES}/log.v3.json": _get(
+        "getLogDescription",
+        "Describe the log, as lists of logs do",
+        [],
+        _json("Key, addresses and state.", _DESCRIPTION),
     ),
 }

@@ -173,8 +173,11 @@ COMPONENTS: JSON = {
     },
 }
 
+TAGGED: JSON = {"ETag": {"$ref": "#/components/headers/ETag"}}
+"""On replies that are named by their octets, so that a caller who has them is answered 304."""
+
 CACHING_HEADERS: JSON = {
-    "ETag": {"$ref": "#/components/headers/ETag"},
+    **TAGGED,
     "Last-Modified": {"$ref": "#/components/headers/LastModified"},
 }
 

@@ -19,7 +19,6 @@ MOCKED: Mapping[str, Mapping[str, Any]] = {
     "strict": {"type": "email", "strict-audience": True},
     "narrow": {"type": "email", "algorithms": ["ES256"]},
     "rotating": {"type": "email"},
-    "storm": {"type": "email"},
     "federated": {"type": "email", "issuer-claim": "$.federated_claims.connector_id"},
     "uri": {"type": "uri", "subject-domain": "http://127.0.0.1"},
     "username": {"type": "username", "subject-domain": "127.0.0.1"},
@@ -30,8 +29,10 @@ MOCKED: Mapping[str, Mapping[str, Any]] = {
     "circleci": {"type": "ci-provider", "ci-provider": "circleci-job"},
     "buddy": {"type": "ci-provider", "ci-provider": "buddy-pipeline"},
 }
-# Issuers of the scripted server; all are of type email.
-SCRIPTED = ("raw", "weak", "several", "moved", "moved-keys", "renamed", "html", "huge", "slow", "odd-keys")
+# Issuers of the scripted server, all of type email; each faulty one is for one test, because what failed is
+# not asked again for some seconds.
+FAULTY = tuple(f"faulty-{number}" for number in range(40))
+SCRIPTED = ("raw", "weak", "several", "storm", "aside", *FAULTY)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from ca_service.app import Service, build_service, create_app
 from ca_service.authority.issuance import CsrProof
-from ca_service.cli import main, revocation_check
+from ca_service.cli import fetching, main
 from ca_service.cli.founding import Plan, found
 from ca_service.settings import load_settings
 from ca_service.vocabulary import format_serial
@@ -88,13 +88,13 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     (tmp_path / "leaf.pem").write_text("".join(chain.certificates))
     client = create_app(service).test_client()
 
-    def fetch(url: str, body: bytes | None, content_type: str | None) -> bytes:
+    def fetch(url: str, body: bytes | None = None, content_type: str | None = None) -> bytes:
         path = url.removeprefix(URL)
         reply = client.get(path) if body is None else client.post(path, data=body, content_type=content_type)
         if reply.status_code != 200:
-            raise ValueError(f"it answered {reply.status_code}")
+            raise fetching.Refused(f"it answered {reply.status_code}", reply.status_code)
         return bytes(reply.data)
 
-    monkeypatch.setattr(revocation_check, "_fetch", fetch)
+    monkeypatch.setattr(fetching, "fetch", fetch)
     yield Host(folder, service, leaf, tmp_path / "leaf.pem")
     service.close()

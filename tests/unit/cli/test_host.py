@@ -79,6 +79,12 @@ def test_doctor_never_shows_a_password(host: Host, monkeypatch: pytest.MonkeyPat
     assert "environment CASVC_REDIS__URL" in shown.stdout
 
 
+def test_doctor_notes_a_redis_that_does_not_count(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "redis" not in checks(host)
+    monkeypatch.setenv("CASVC_REDIS__URL", "redis://127.0.0.1:1/0")
+    assert checks(host)["redis"] == "warning"
+
+
 def test_export_trust_writes_what_verifiers_need_and_says_what_is_missing(host: Host, tmp_path: Path) -> None:
     out = tmp_path / "trust"
     done = run("export-trust", "--config", host.config, "--out", out)

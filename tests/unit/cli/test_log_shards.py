@@ -52,9 +52,11 @@ def test_a_prepared_shard_is_moved_not_made_again(host: Host) -> None:
     moved = rotate(host, "--from", "2076-01-01")
     assert (moved["shard"], moved["log_id"]) == ("later", prepared["log_id"])
     moved = rotate(host, "--now")
-    # What the host fixture issued expires in ten minutes: the first shard keeps it.
+    # What the host fixture issued expires in ten minutes: the first shard keeps it. A second or two after it
+    # was issued, the other has begun.
     assert 500 < seconds_from_now(moved["starts"]) <= 602
-    assert [row["state"] for row in rows(host).values()] == ["active", "prepared"]
+    states = [row["state"] for row in rows(host).values()]
+    assert states in (["active", "prepared"], ["ended", "active"])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import select
 
-from ca_service.cli import revocation_check
+from ca_service.cli import fetching, revocation_check
 from ca_service.errors import StatusUnanswered
 from ca_service.pki.keys import spki_der
 from ca_service.store.database import Database
@@ -73,14 +73,14 @@ def test_a_certificate_is_named_by_serial_or_file_in_any_form(host: Host, tmp_pa
 def test_status_falls_back_to_the_crl_when_ocsp_gives_no_answer(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answered = revocation_check._fetch
+    answered = fetching.fetch
 
-    def without_ocsp(url: str, body: bytes | None, content_type: str | None) -> bytes:
+    def without_ocsp(url: str, body: bytes | None = None, content_type: str | None = None) -> bytes:
         if body is not None:
             raise ValueError("it answered 503")
         return answered(url, body, content_type)
 
-    monkeypatch.setattr(revocation_check, "_fetch", without_ocsp)
+    monkeypatch.setattr(fetching, "fetch", without_ocsp)
     good = run("status", host.leaf_file, "--config", host.config)
     assert good.exit_code == 0
     assert "CRL of" in good.stdout
@@ -99,14 +99,14 @@ def test_nobody_is_believed_who_is_not_the_authority(
     foreign = run("status", host.leaf_file, "--config", other)
     assert foreign.exit_code == 1
     assert "not issued by this authority" in foreign.stderr
-    answered = revocation_check._fetch
+    answered = fetching.fetch
 
-    def altered(url: str, body: bytes | None, content_type: str | None) -> bytes:
+    def altered(url: str, body: bytes | None = None, content_type: str | None = None) -> bytes:
         answer = bytearray(answered(url, body, content_type))
         answer[len(answer) // 2] ^= 1
         return bytes(answer)
 
-    monkeypatch.setattr(revocation_check, "_fetch", altered)
+    monkeypatch.setattr(fetching, "fetch", altered)
     refused = run("status", host.leaf_file, "--config", host.config)
     assert refused.exit_code == 3
     assert "no trustworthy answer" in refused.stderr
@@ -123,15 +123,15 @@ def test_an_old_answer_is_not_believed(host: Host) -> None:
 
 
 def test_a_list_of_another_shard_proves_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    answered = revocation_check._fetch
+    answered = fetching.fetch
     (shard,) = [shard.url for shard in host.service.publication.all_shards() if "root" not in shard.url]
 
-    def moved(url: str, body: bytes | None, content_type: str | None) -> bytes:
+    def moved(url: str, body: bytes | None = None, content_type: str | None = None) -> bytes:
         if body is not None:
             raise ValueError("it answered 503")
         return answered(shard, None, None)
 
-    monkeypatch.setattr(revocation_check, "_fetch", moved)
+    monkeypatch.setattr(fetching, "fetch", moved)
     question = revocation_check.question_of(host.leaf, host.service.authority.certificate)
     elsewhere = revocation_check.Question(question.serial, question.issuer, None, shard + "x")
     with pytest.raises(StatusUnanswered, match="for other certificates"):

@@ -2,7 +2,14 @@
 
 import pytest
 
-from ca_service.merkle.tiles import Tile, completed_tiles, parse_path
+from ca_service.merkle.tiles import (
+    MAX_LEVEL,
+    TILE_WIDTH,
+    Tile,
+    completed_tiles,
+    parse_path,
+    partial_tiles,
+)
 
 
 @pytest.mark.parametrize(
@@ -65,3 +72,14 @@ def test_a_tile_exists_only_once_the_tree_has_all_its_entries() -> None:
     assert Tile(1, 0, 1).exists_at(256)
     assert not Tile(1, 0, 2).exists_at(511)
     assert Tile(None, 0, 1).exists_at(1)
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 65_535, 65_536, 65_537, 70_000, 16_777_216 + 300])
+def test_full_and_partial_tiles_hold_every_complete_subtree_once(size: int) -> None:
+    tiles = [*completed_tiles(0, size), *partial_tiles(size)]
+    assert len(set(tiles)) == len(tiles)
+    assert all(tile.exists_at(size) for tile in tiles)
+    assert all(tile.width < TILE_WIDTH for tile in partial_tiles(size))
+    for level in range(MAX_LEVEL + 1):
+        widths = [tile.width for tile in tiles if tile.level == level]
+        assert sum(widths) == size >> (8 * level)

@@ -260,6 +260,7 @@ def test_old_keys_of_an_issuer_that_is_down_serve_for_a_limited_time_and_that_is
     provider.now += 3601
     assert tested.verify(provider.token()).issuer_url
     until(lambda: len(noted.of("issuer_keys_fetch_failed")) == 1)
+    until(lambda: tested._cache._entries[provider.url].fetching is None)
     assert noted.of("issuer_keys_fetch_failed") == [{"issuer": provider.url, "cause": "unreachable"}]
     assert tested.verify(provider.token()).issuer_url
     assert noted.of("issuer_stale_keys_served") == [{"issuer": provider.url}]

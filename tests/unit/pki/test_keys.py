@@ -150,6 +150,10 @@ def test_an_rsa_pss_key_is_not_taken_for_an_rsa_key() -> None:
         b"-----BEGIN PUBLIC KEY-----\n" * 1_000_000,
         der.sequence(der.sequence(der.oid("1.2.840.113549.1.1.1"), der.NULL), der.bit_string(b"\x30\x00")),
         der.sequence(der.sequence(der.oid("1.3.101.112")), der.bit_string(b"short")),
+        # A curve whose name is cut short: found by fuzzing.
+        der.sequence(
+            der.sequence(der.oid("1.2.840.10045.2.1"), b"\x06\x02\x2a\x86"), der.bit_string(b"\x04")
+        ),
     ],
 )
 def test_what_is_no_key_is_malformed(content: bytes) -> None:
@@ -240,6 +244,12 @@ def test_a_request_for_a_refused_key_is_refused_for_the_key() -> None:
 def test_what_is_no_request_is_malformed(content: bytes) -> None:
     with pytest.raises(CsrMalformed):
         read_csr(content, ALL)
+
+
+def test_a_request_of_an_unknown_version_is_malformed() -> None:
+    request = x509.load_pem_x509_csr(_csr(KEYS["ecdsa-p256"])).public_bytes(Encoding.DER)
+    with pytest.raises(CsrMalformed):
+        read_csr(request.replace(b"\x02\x01\x00", b"\x02\x01\x40", 1), ALL)
 
 
 def test_a_certificate_in_place_of_a_request_is_named() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -14,12 +15,14 @@ from ca_service.authority.issuance import CsrProof, IssuedChain, PublicKeyProof
 from ca_service.authority.log import LogIdentity
 from ca_service.authority.ports import LogEntry, TreeHead
 from ca_service.authority.publication import PublishedCrl
+from ca_service.authority.static_log import LogAddress, StaticLog
 from ca_service.authority.status import OcspAnswer
 from ca_service.identity.issuers import Issuer, IssuerDirectory, IssuerType
 from ca_service.merkle import tree
+from ca_service.merkle.tiles import TILE_WIDTH, Tile
 from ca_service.pki.authority_certificates import Authority, create_intermediate, create_root
 from ca_service.vocabulary import LeafIndex, LogId, Serial, TimestampMs
-from ca_service.web import fulcio, health, home, log, openapi, status, trust
+from ca_service.web import fulcio, health, home, log, openapi, static_log, status, trust
 from ca_service.web.application import AccessRecord, base_app
 
 NOW = 1_795_420_800
@@ -27,6 +30,10 @@ NOW = 1_795_420_800
 
 MALFORMED = bytes.fromhex("30030a0101")
 """An OCSPResponse that says malformedRequest."""
+
+ADDRESS = LogAddress(
+    "https://ca.example/ctlog/2026", datetime(2026, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)
+)
 
 
 def make_authority() -> Authority:
@@ -98,6 +105,20 @@ class MemoryLog:
     def consistency_proof(self, first: int, second: int) -> list[bytes]:
         assert 0 < first <= second <= len(self.leaves)
         return tree.consistency_proof(self._subtree, first, second)
+
+    def root_at(self, tree_size: int) -> bytes:
+        return tree.range_root(self._subtree, 0, tree_size)
+
+    def tile(self, tile: Tile) -> bytes | None:
+        assert tile.level is not None
+        if not tile.exists_at(len(self.leaves)):
+            return None
+        first = tile.index * TILE_WIDTH
+        return b"".join(self._subtree(8 * tile.level, index) for index in range(first, first + tile.width))
+
+    def chain_certificate(self, fingerprint: bytes) -> bytes | None:
+        chain = (b"issuing", b"root")
+        return next((der for der in chain if sha256(der).digest() == fingerprint), None)
 
     def _subtree(self, level: int, index: int) -> bytes:
         return tree.complete_root(self.hashes[index << level : (index + 1) << level])
@@ -179,6 +200,7 @@ class World:
         for blueprint in (
             fulcio.blueprint(self.issuance, self.trust, lambda: self.issuers),
             log.blueprint(logs, [self.authority.chain_der[-1]]),
+            static_log.blueprint({"2026": StaticLog(identity, self.reader, ADDRESS)}),
             status.blueprint(self.responder, self.crls, self.trust),
             trust.blueprint(self.trust, lambda: self.documents),
             health.blueprint(lambda: self.checks),

@@ -1,0 +1,85 @@
+"""kill -9 while the log is being written as files: the next run ends with what an undisturbed one makes."""
+
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from ca_service.app.log_export import export_log
+from ca_service.settings import load_settings
+from ca_service.store.append import LogAppender
+from ca_service.store.database import Database
+from ca_service.store.entry_kinds import CertificateEntries
+from tests.support import static_log
+from tests.support.processes import CA_SERVICE, environment, succeed
+from tests.support.store import SettableClock, TestLog, pending
+
+ENTRIES = 6_000
+ROUNDS = 4
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TestLog]:
+    """What `init` makes, and beside its log another one that has many entries already."""
+    folder = tmp_path_factory.mktemp("export") / "ca"
+    succeed("init", "--dir", folder, "--url", "http://127.0.0.1:5555")
+    settings = folder / "ca.toml"
+    database = Database("sqlite:///state/ca.db", folder=folder)
+    log = TestLog("large")
+    log.create(database)
+    appender = LogAppender(database, log.identity, log.sign, SettableClock(), CertificateEntries())
+    for _ in range(ENTRIES // 2000):
+        appender.append([pending() for _ in range(2000)])
+    database.close()
+    text = settings.read_text()
+    shard = next(line for line in text.splitlines() if line.startswith("shard = "))
+    settings.write_text(text.replace(shard, 'shard = "large"'))
+    return settings, log
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in (folder / "large").rglob("*")
+        if file.is_file()
+    }
+
+
+def test_the_folder_is_the_same_however_often_the_exporter_is_killed(
+    directory: tuple[Path, TestLog], tmp_path: Path
+) -> None:
+    settings, log = directory
+    began = time.monotonic()
+    exported = list(export_log(load_settings(settings, {}), tmp_path / "whole", SettableClock()))
+    assert "large" in {path.name for path, _ in exported}
+    took = time.monotonic() - began
+    whole = tree(tmp_path / "whole")
+    read = static_log.audit(
+        lambda path: (tmp_path / "whole/large" / path).read_bytes(),
+        log.identity.origin,
+        log.key.public_key(),
+    )
+    assert read.size == ENTRIES
+
+    command = [str(CA_SERVICE), "log", "export", "--config", str(settings), "--dir", str(tmp_path / "cut")]
+    chance = random.Random(9)
+    killed = 0
+    for _ in range(ROUNDS):
+        running = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL)
+        # Wait for the first new file, then strike somewhere in what is left.
+        before = sum(1 for _ in tmp_path.glob("cut/**/*"))
+        while running.poll() is None and sum(1 for _ in tmp_path.glob("cut/**/*")) <= before + 1:
+            time.sleep(0.01)
+        time.sleep(chance.random() * took / ROUNDS)
+        if running.poll() is None:
+            running.kill()
+            killed += 1
+        running.wait(30)
+        part = tree(tmp_path / "cut")
+        assert part.items() <= whole.items(), "half a file, or a wrong one, has a name"
+        assert "large/checkpoint" not in part or part == whole, "the checkpoint came before its tiles"
+    assert killed > 1
+    subprocess.run(command, env=environment(), check=True, capture_output=True, timeout=60)
+    assert tree(tmp_path / "cut") == whole
