@@ -13,7 +13,7 @@ from ca_service.app.rollback import guard_of
 from ca_service.authority.log import CLOCK_TOLERANCE_MS
 from ca_service.authority.log_shards import LogShard, ShardState
 from ca_service.authority.ports import TreeHead
-from ca_service.cli.host import Unobserved, clock
+from ca_service.cli.host import clock
 from ca_service.cli.serve import refuse_open_http
 from ca_service.errors import CAError, ConfigurationError
 from ca_service.files.high_water_mark import MarkFile
@@ -136,7 +136,7 @@ def _database(settings: Settings, keys: material.LogKeys | None) -> Iterator[Fin
 def _mark(settings: Settings) -> Iterator[Finding]:
     database = Database(settings.database.url, folder=settings.folder)
     try:
-        wrong = guard_of(settings, database, Unobserved()).examine()
+        wrong = guard_of(settings, database).examine()
     finally:
         database.close()
     for one in wrong:

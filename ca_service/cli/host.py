@@ -44,13 +44,12 @@ def desk_of(settings: Settings) -> Iterator[RevocationDesk]:
     database = Database(settings.database.url, folder=settings.folder)
     try:
         database.check()
-        observer = Unobserved()
-        guard = guard_of(settings, database, observer)
+        guard = guard_of(settings, database)
         yield RevocationDesk(
             issued=SqlIssuedCertificates(database),
             revocations=GuardedRevocations(SqlRevocations(database, clock), guard),
             clock=clock,
-            observer=observer,
+            observer=Unobserved(),
         )
     finally:
         database.close()
