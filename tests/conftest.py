@@ -22,7 +22,7 @@ BUDGETS = {
     "contract": 120,
     "vectors": 20,
     "conformance": 300,
-    "faults": 180,
+    "faults": 420,
     "fuzz": 60,
     "e2e": 300,
 }

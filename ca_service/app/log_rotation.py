@@ -14,6 +14,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ca_service.app import material
+from ca_service.app.rollback import guard_of
 from ca_service.authority.log import LogIdentity, first_tree_head
 from ca_service.authority.log_shards import LEAD_SECONDS, LogShard, ShardState, next_name
 from ca_service.authority.ports import Actor, Clock, TreeHead
@@ -61,8 +62,9 @@ class Rotation:
         It takes certificates that expire at `starts` (seconds since 1970; by default in a week) or later. The
         period starts later when the shard before it took certificates that expire later. A shard that is
         prepared already is moved when `starts` is given. Raises AlreadyExists, InvalidRequest for a start in
-        the past or a name that no log can have, ConfigurationError, StoreUnavailable.
+        the past or a name that no log can have, ConfigurationError, StoreUnavailable, RolledBack.
         """
+        guard_of(self.settings, self.database).check()
         with self._guarded():
             return self._prepare(starts, name)
 
@@ -80,8 +82,10 @@ class Rotation:
     def freeze(self, shard: str) -> TreeHead:
         """Sign the final head of a shard whose period is over, with its key.
 
-        Raises NotFound, InvalidRequest when its period goes on, ConfigurationError, StoreUnavailable.
+        Raises NotFound, InvalidRequest when its period goes on, ConfigurationError, StoreUnavailable,
+        RolledBack: a final head of a shorter tree would prove that the log lied.
         """
+        guard_of(self.settings, self.database).check()
         found = self._found(shard)
         secret = material.passphrase(self.settings)
         keys = material.LogKeys(self.settings, material.authority(self.settings, secret), secret)

@@ -8,7 +8,7 @@ from ca_service.store.database import Database
 from ca_service.store.position import SqlPosition
 
 
-def guard_of(settings: Settings, database: Database, observer: Observer) -> RollbackGuard:
+def guard_of(settings: Settings, database: Database, observer: Observer | None = None) -> RollbackGuard:
     """Watch a directory's database with its high-water mark; nothing is read yet."""
     return RollbackGuard(
         MarkFile(settings.high_water_mark.path),

@@ -37,7 +37,9 @@ class RollbackGuard:
     with `catch_up`, which somebody calls every second; what happened since the last call would not be missed.
     """
 
-    def __init__(self, mark: HighWaterMark, position: Position, observer: Observer, *, strict: bool) -> None:
+    def __init__(
+        self, mark: HighWaterMark, position: Position, observer: Observer | None, *, strict: bool
+    ) -> None:
         """Join the collaborators; nothing is read yet."""
         self._mark = mark
         self._position = position
@@ -115,7 +117,8 @@ class RollbackGuard:
                 break
         else:
             raise self._busy()
-        self._observer.duration("high_water_mark", perf_counter() - began)
+        if self._observer is not None:
+            self._observer.duration("high_water_mark", perf_counter() - began)
 
     def _verify_log(self, log_id: LogId, seen: LogMark, head: LogMark) -> None:
         """Raise RolledBack unless the log that has come to `head` went through `seen`, or goes on to it."""
@@ -222,7 +225,8 @@ class RollbackGuard:
             except AlreadyExists:
                 pass  # another process was first
             else:
-                self._observer.count("high_water_mark_created")
+                if self._observer is not None:
+                    self._observer.count("high_water_mark_created")
         return self._mark.read()
 
     @staticmethod

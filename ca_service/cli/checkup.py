@@ -139,7 +139,7 @@ def _database(settings: Settings, keys: material.LogKeys | None) -> Iterator[Fin
 def _mark(settings: Settings) -> Iterator[Finding]:
     database = Database(settings.database.url, folder=settings.folder)
     try:
-        wrong = guard_of(settings, database, Unobserved()).examine()
+        wrong = guard_of(settings, database).examine()
     finally:
         database.close()
     for one in wrong:

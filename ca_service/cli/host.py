@@ -8,13 +8,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ca_service.app.rollback import guard_of
 from ca_service.authority.guarded import GuardedRevocations
 from ca_service.authority.ports import Actor
 from ca_service.authority.revocation import RevocationDesk
+from ca_service.authority.rollback import RollbackGuard
+from ca_service.files.high_water_mark import MarkFile
 from ca_service.settings import Settings
 from ca_service.store.database import Database
 from ca_service.store.issued import SqlIssuedCertificates
+from ca_service.store.position import SqlPosition
 from ca_service.store.revocations import SqlRevocations
 from ca_service.vocabulary import TimestampMs
 
@@ -44,13 +46,16 @@ def desk_of(settings: Settings) -> Iterator[RevocationDesk]:
     database = Database(settings.database.url, folder=settings.folder)
     try:
         database.check()
-        observer = Unobserved()
-        guard = guard_of(settings, database, observer)
+        # Not app.guard_of: with `app` comes the whole service, which takes longer than revoking.
+        mark = MarkFile(settings.high_water_mark.path)
+        guard = RollbackGuard(
+            mark, SqlPosition(database), Unobserved(), strict=settings.high_water_mark.strict
+        )
         yield RevocationDesk(
             issued=SqlIssuedCertificates(database),
             revocations=GuardedRevocations(SqlRevocations(database, clock), guard),
             clock=clock,
-            observer=observer,
+            observer=Unobserved(),
         )
     finally:
         database.close()
