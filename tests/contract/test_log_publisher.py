@@ -1,5 +1,7 @@
 """The log as files in a folder: audited from outside, the same after every crash, and never a fork."""
 
+import base64
+import json
 import os
 import random
 import stat
@@ -11,6 +13,7 @@ import pytest
 
 from ca_service.app.log_export import LogExport
 from ca_service.authority.log_publisher import LogPublisher
+from ca_service.authority.log_shards import ShardState
 from ca_service.authority.ports import PendingCertificate
 from ca_service.authority.static_log import LogAddress, StaticLog
 from ca_service.errors import LogForked, StoreUnavailable
@@ -250,6 +253,78 @@ def test_trouble_is_counted_each_time_told_once_and_ends_by_itself(
     astray.unlink()
     export.publish_in_turn()
     assert (tmp_path / "2026/checkpoint").exists()
+
+
+def in_state(static: StaticLog, state: ShardState) -> StaticLog:
+    address = LogAddress("https://ca.example/ctlog/2026", *YEARS, state=state)
+    return StaticLog(static.identity, static.reader, address)
+
+
+def test_a_change_of_state_alone_is_published(
+    appender: LogAppender[PendingCertificate], static: StaticLog, tmp_path: Path
+) -> None:
+    fill(appender, 5)
+    publish(static, tmp_path)
+    before = tree(tmp_path)
+    for state, name in (
+        (ShardState.PREPARED, "qualified"),
+        (ShardState.ENDED, "usable"),
+        (ShardState.FROZEN, "readonly"),
+        (ShardState.RETIRED, "retired"),
+    ):
+        publish(in_state(static, state), tmp_path)
+        after = tree(tmp_path)
+        described = json.loads(after.pop("log.v3.json"))
+        assert list(described["state"]) == [name]
+        assert after == {path: content for path, content in before.items() if path != "log.v3.json"}
+        if state is ShardState.FROZEN:
+            head = static.reader.head()
+            final = described["state"]["readonly"]["final_tree_head"]
+            assert (base64.b64decode(final["sha256_root_hash"]), final["tree_size"]) == (head.root_hash, 5)
+
+
+def test_a_shard_retired_for_its_lost_entries_keeps_what_was_published(
+    database: Database, log: TestLog, clock: SettableClock, tmp_path: Path
+) -> None:
+    address = LogAddress("https://ca.example/ctlog/2026", *YEARS)
+    first = LogAppender(database, log.identity, log.sign, clock, CertificateEntries())
+    first.append([pending() for _ in range(10)])
+    publish(StaticLog(log.identity, SqlLogReader(database, "2026"), address), tmp_path / "files")
+    published = tree(tmp_path / "files")
+    other = Database("sqlite:///other.db", folder=tmp_path)
+    other.migrate()
+    log.create(other)
+    observer = RecordingObserver()
+    try:
+        lost = in_state(StaticLog(log.identity, SqlLogReader(other, "2026"), address), ShardState.RETIRED)
+        export = LogExport({"2026": lost}, tmp_path / "files", observer)
+        old = 1
+        os.utime(tmp_path / "files/2026/checkpoint", (old, old))
+        export.publish_in_turn()
+    finally:
+        other.close()
+    assert observer.counted == []
+    after = tree(tmp_path / "files")
+    assert list(json.loads(after["log.v3.json"])["state"]) == ["retired"]
+    assert {**after, "log.v3.json": published["log.v3.json"]} == published
+
+
+def test_shards_that_appear_are_published_too_and_one_in_trouble_stops_no_other(
+    appender: LogAppender[PendingCertificate], static: StaticLog, tmp_path: Path
+) -> None:
+    fill(appender, 5)
+    logs = {"astray": static}
+    observer = RecordingObserver()
+    export = LogExport(logs, tmp_path, observer)
+    astray = tmp_path / "astray/tile/0/000.p/5"
+    astray.parent.mkdir(parents=True)
+    astray.write_bytes(b"of another log")
+    export.publish_in_turn()
+    logs["2026"] = static
+    export.publish_in_turn()
+    assert observer.counted == [("log_export_failed", {"reason": "log-forked"})] * 2
+    assert (tmp_path / "2026/checkpoint").exists()
+    assert not (tmp_path / "astray/checkpoint").exists()
 
 
 @pytest.fixture

@@ -3,12 +3,15 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ca_service.app import build_service, create_app
+from ca_service.authority.issuance import PublicKeyProof
 from ca_service.settings import load_settings
-from tests.unit.cli.conftest import Host, run
+from tests.support.signing import new_key, prove, public_der
+from tests.unit.cli.conftest import URL, Host, run
 
 
 def rows(host: Host) -> dict[str, dict[str, object]]:
@@ -144,3 +147,58 @@ def test_a_key_of_another_shard_signs_nothing(host: Host) -> None:
     served = run("serve", "--config", host.config)
     assert served.exit_code == 2
     assert "key and database are not of the same directory" in served.stderr
+
+
+def described(folder: Path, shard: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / shard / "log.v3.json").read_text())
+    return document
+
+
+def test_every_shard_is_exported_with_its_period_and_state(host: Host, tmp_path: Path) -> None:
+    (first,) = rows(host)
+    prepared = rotate(host, "--from", "2077-01-01")
+    second, files = prepared["shard"], tmp_path / "files"
+    assert run("log", "export", "--config", host.config, "--dir", files).exit_code == 0
+    usable, qualified = described(files, first), described(files, second)
+    assert list(usable["state"]) == ["usable"]
+    assert usable["temporal_interval"]["end_exclusive"] == prepared["starts"]
+    assert list(qualified["state"]) == ["qualified"]
+    assert qualified["temporal_interval"]["start_inclusive"] == prepared["starts"]
+    assert qualified["monitoring_url"].endswith(f"/ctlog/{second}/")
+    assert [(files / name / "checkpoint").read_text().split("\n")[:2] for name in (first, second)] == [
+        [str(rows(host)[first]["origin"]), "1"],
+        [prepared["origin"], "0"],
+    ]
+    assert run("log", "retire", first, "--reason", "test", "--config", host.config).exit_code == 0
+    again = run("log", "export", "--config", host.config, "--dir", files)
+    assert again.exit_code == 0
+    assert described(files, first)["state"] == {"retired": {"timestamp": rows(host)[first]["ends"]}}
+    client = create_app(host.service).test_client()
+    host.service.log.directory.refreshed()
+    for shard in rows(host):
+        for path in ("log.v3.json", "checkpoint"):
+            assert client.get(f"/ctlog/{shard}/{path}").data == (files / shard / path).read_bytes()
+    assert client.get("/ctlog/none/log.v3.json").status_code == 404
+
+
+def test_a_certificate_is_proven_by_the_shard_that_logged_it(host: Host, tmp_path: Path) -> None:
+    (first,) = rows(host)
+    done = run("log", "retire", first, "--reason", "test", "--config", host.config, "--json")
+    assert done.exit_code == 0, done.stderr
+    second = json.loads(done.stdout)["shard"]
+    host.service.log.directory.refreshed()
+    assert host.service.dev is not None
+    token = host.service.dev.sign_token(email="ada@example.com", audience="sigstore")
+    key = new_key()
+    proof = PublicKeyProof(public_der(key), prove(key, "ada@example.com"))
+    chain = host.service.issuance.issue(token, proof).certificates
+    (tmp_path / "second.pem").write_text(chain[0])
+    trust = tmp_path / "trust"
+    assert run("export-trust", "--config", host.config, "--out", trust).exit_code == 0
+    for file, shard in ((host.leaf_file, first), (tmp_path / "second.pem", second)):
+        for whom in (("--trust", trust), ("--config", host.config)):
+            proven = run("verify-inclusion", file, *whom, "--json")
+            assert proven.exit_code == 0, proven.stdout
+            facts = json.loads(proven.stdout)
+            assert facts["log_id"] == rows(host)[shard]["log_id"]
+            assert facts["source"] == f"{URL}/ctlog/{shard}"
