@@ -1,12 +1,14 @@
 """The log goes over to its next shard while certificates are issued; nobody notices but by the SCTs."""
 
 import base64
+import functools
 import hashlib
 import json
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -22,7 +24,7 @@ from sigstore.verify import Verifier, policy
 
 from ca_service.vocabulary import parse_time
 from tests.e2e.test_log import Monitor, sct_of
-from tests.support import merkle
+from tests.support import merkle, static_log
 from tests.support.processes import RunningService, dev_service, http, running, wait_until
 from tests.support.rekor import LocalRekor
 from tests.support.signing import Issued, bearer, key_body, new_key, read_chain
@@ -115,7 +117,8 @@ class _At:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[RunningService]:
-    made = dev_service(tmp_path / "ca", environ={"CASVC_AUTHORITY__LIFETIME_SECONDS": str(LIFETIME)})
+    environ = {"CASVC_AUTHORITY__LIFETIME_SECONDS": str(LIFETIME), "CASVC_LOG__EXPORT_DIR": "public"}
+    made = dev_service(tmp_path / "ca", environ=environ)
     with running(made) as started:
         yield started
 
@@ -216,6 +219,33 @@ def test_the_log_rotates_under_load_and_stock_clients_verify_before_and_after(
     signed(own, after)
     assert session.get(f"{first.base}/ct/v1/get-sth", timeout=10).json() == final
     assert own.cli("doctor", "--offline").returncode == 0
+
+    # The files of both follow by themselves, and say of the first what its final tree is.
+    wait_until(lambda: described(own, first)["state"].get("readonly"), 10, "the first shard's files say so")
+    of_list = described(own, first)["state"]["readonly"]["final_tree_head"]
+    assert of_list == {"sha256_root_hash": base64.b64encode(root).decode(), "tree_size": size}
+    assert described(own, first)["temporal_interval"]["end_exclusive"] == prepared["starts"]
+    assert list(described(own, second)["state"]) == ["usable"]
+    for shard in (first, second):
+        expected = shard.head()
+        wait_until(functools.partial(published, own, shard, expected), 10, "its files are complete")
+        page = session.get(f"{shard.base}/log.v3.json", timeout=10)
+        assert page.json() == described(own, shard)
+
+
+def files_of(own: RunningService, shard: ShardMonitor) -> Path:
+    return own.directory / "public" / shard.name
+
+
+def described(own: RunningService, shard: ShardMonitor) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((files_of(own, shard) / "log.v3.json").read_text())
+    return document
+
+
+def published(own: RunningService, shard: ShardMonitor, head: tuple[int, bytes]) -> bool:
+    """Whether the files are the tree of this head; AssertionError when they are no log."""
+    read = static_log.audit(lambda path: (files_of(own, shard) / path).read_bytes(), shard.origin, shard.key)
+    return (read.size, read.root) == head
 
 
 def test_a_shard_is_published_long_before_it_is_used(
