@@ -158,7 +158,10 @@ class RunningService:
     def workers(self) -> list[psutil.Process]:
         """The processes that answer requests: the children of gunicorn's master."""
         family = self.family()
-        parents = {process.ppid() for process in family}
+        parents = set()
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):  # killed since it was listed
+                parents.add(process.ppid())
         return [process for process in family if process.pid not in parents]
 
     def stop(self) -> None:
