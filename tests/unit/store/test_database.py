@@ -51,10 +51,13 @@ def test_an_error_of_the_caller_rolls_back_and_passes_through(database: Database
     database.close()
 
 
-def test_threads_of_one_process_keep_each_other_out_in_turn(database: Database) -> None:
+def test_threads_of_one_process_keep_each_other_out_in_turn(database: Database, tmp_path: Path) -> None:
+    # Each waits for three others and for the disk; who gives up is the next test's matter.
+    patient = Database("sqlite:///state/ca.db", folder=tmp_path, lock_timeout=60)
+
     def add() -> None:
         for _ in range(25):
-            with database.writing() as connection:
+            with patient.writing() as connection:
                 (value,) = connection.exec_driver_sql("SELECT revocations FROM generations").one()
                 connection.execute(update(generations).values(revocations=value + 1))
 
@@ -64,6 +67,7 @@ def test_threads_of_one_process_keep_each_other_out_in_turn(database: Database) 
     for thread in threads:
         thread.join()
     assert database.quick_row(GENERATION, {}) == (100,)
+    patient.close()
     database.close()
 
 
