@@ -24,7 +24,7 @@ BUDGETS = {
     "conformance": 300,
     "faults": 420,
     "fuzz": 60,
-    "e2e": 300,
+    "e2e": 600,
 }
 
 _spent: dict[str, float] = defaultdict(float)
