@@ -8,6 +8,7 @@ from ca_service.authority.ports import (
     CertificateStatus,
     CrlBuilder,
     CrlShard,
+    CrlStanding,
     Revocation,
     Revocations,
     Shards,
@@ -41,7 +42,7 @@ class GuardedRevocations:
 
 
 class GuardedShards:
-    """An adapter of ports.Shards over another; each method but `all` and `due` raises RolledBack too.
+    """An adapter of ports.Shards over another; each method but `due` raises RolledBack too.
 
     A CRL that is handed out has been noted in the mark, so that an older one is never handed out after it.
     """
@@ -59,11 +60,19 @@ class GuardedShards:
         self._guard.admit_crl(place, seen, shard.crl_number if shard else None)
         return self._noted(shard) if shard else None
 
-    def all(self) -> Sequence[CrlShard]:
-        """Every shard, as stored."""
-        return self._shards.all()
+    def all(self) -> Sequence[CrlStanding]:
+        """Every shard, when none is missing or older than it was published before."""
+        seen = self._guard.refuse_when_behind().crl_numbers
+        standings = self._shards.all()
+        has = {(each.authority_key, each.name): each.crl_number for each in standings}
+        for place, number in seen.items():
+            self._guard.admit_crl(place, number, has.get(place))
+        for place, number in has.items():
+            if number != seen.get(place):
+                self._guard.record_crl(place, number)
+        return standings
 
-    def due(self, signed_before: int) -> Sequence[tuple[KeyId, str]]:
+    def due(self, signed_before: int) -> Sequence[CrlStanding]:
         """Shards to be signed anew."""
         return self._shards.due(signed_before)
 

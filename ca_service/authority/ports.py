@@ -266,8 +266,8 @@ class CertificateStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class CrlShard:
-    """One CRL partition: (issuing key, month of issue, sub-shard), as its URL in the leaves names it.
+class CrlStanding:
+    """How one CRL partition stands, (issuing key, month of issue, sub-shard), as leaves name it by its URL.
 
     `generation` counts changes that its CRL must show; `published_generation` is what the stored CRL shows.
     `covers_from` (seconds) is the earliest notAfter of a certificate that names it.
@@ -282,6 +282,17 @@ class CrlShard:
     published_generation: int
     this_update: int
     next_update: int
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether the stored CRL lacks a change."""
+        return self.generation != self.published_generation
+
+
+@dataclass(frozen=True, slots=True)
+class CrlShard(CrlStanding):
+    """One CRL partition with its newest CRL (DER), which may have many megabytes."""
+
     crl: bytes
 
 
@@ -312,12 +323,12 @@ class Shards(Protocol):
         """The shard with its newest published CRL, or None when there is no such shard."""
         ...
 
-    def all(self) -> Sequence[CrlShard]:
-        """Every shard, oldest first."""
+    def all(self) -> Sequence[CrlStanding]:
+        """Every shard without its CRL, oldest first."""
         ...
 
-    def due(self, signed_before: int) -> Sequence[tuple[KeyId, str]]:
-        """Key and name of each shard that is dirty, or whose CRL was signed at or before this second."""
+    def due(self, signed_before: int) -> Sequence[CrlStanding]:
+        """Each shard that is dirty, or whose CRL was signed at or before this second."""
         ...
 
     def create(self, shard: CrlShard) -> CrlShard:
@@ -332,8 +343,9 @@ class Shards(Protocol):
     ) -> CrlShard:
         """Under the shard's lock: read it and its revocations, call `build`, store what it returns.
 
-        `build` returns None to leave the shard as it is (another worker has just rebuilt it). The number
-        it is given is strictly greater than that of any CRL stored before for the shard.
+        `build` returns None to leave the shard as it is (another worker has just rebuilt it); revocations
+        are read only when it looks at them. The number it is given is strictly greater than that of any CRL
+        stored before for the shard.
         """
         ...
 

@@ -4,15 +4,19 @@ A shard whose generation moved is dirty and is rebuilt by whoever asks for it fi
 so a CRL that is served never lacks a revocation that was committed before the request.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ca_service.authority.ports import BuiltCrl, Clock, CrlShard, Observer, Revocation, Shards
+from ca_service.authority.ports import BuiltCrl, Clock, CrlShard, CrlStanding, Observer, Revocation, Shards
 from ca_service.errors import CAError, StoreUnavailable
 from ca_service.pki.authority_certificates import Authority
 from ca_service.pki.crl import Entry, build_crl, verify_crl
 from ca_service.vocabulary import KeyId
+
+_SIGNED_AHEAD = 32
+"""How many lists one `refresh` signs anew for their age alone, so that a long absence is no burst."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +29,22 @@ class PublicationPolicy:
 
 @dataclass(frozen=True, slots=True)
 class PublishedCrl:
-    """A CRL as served; times are seconds since 1970. `number` is None for one made by the root key."""
+    """A CRL as served; times are seconds since 1970."""
 
     url: str
     der: bytes
     number: int
+    this_update: int
+    next_update: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListedCrl:
+    """What the index says of a CRL: `sha256` is lower-case hex over its DER; times as in PublishedCrl."""
+
+    url: str
+    number: int
+    sha256: str
     this_update: int
     next_update: int
 
@@ -48,7 +63,10 @@ class Publication:
         clock: Clock,
         observer: Observer,
     ) -> None:
-        """Join the collaborators; `root_crls` are those the offline roots signed, by root key."""
+        """Join the collaborators; `root_crls` are those the offline roots signed, by root key.
+
+        It is asked for the one in force every time.
+        """
         self._authorities = authorities
         self._shards = shards
         self._root_crls = root_crls
@@ -57,6 +75,7 @@ class Publication:
         self._clock = clock
         self._observer = observer
         self._known: set[tuple[KeyId, str]] = set()
+        self._digests: dict[tuple[KeyId, str], tuple[int, str]] = {}
 
     def ensure(self, authority_key: KeyId, name: str, issued_at: int) -> str:
         """Return the URL of a shard, after storing its first, empty CRL when the shard is new.
@@ -87,36 +106,63 @@ class Publication:
         shard = self._shards.get(key, name)
         if shard is None:
             return None
-        if self._is_due(shard):
+        if shard.is_dirty or self._now() - shard.this_update >= self._policy.refresh_seconds:
             shard = self._rebuilt(shard)
         return _published(shard)
 
     def refresh(self) -> int:
-        """Rebuild every shard that is dirty or old; return how many were due.
+        """Rebuild every shard that is dirty, and some of those that grow old; return how many were rebuilt.
 
-        Raises StoreUnavailable at the first that cannot be rebuilt; those before it are done.
+        Any number of processes may do this at once: each shard is rebuilt by one of them. Raises
+        StoreUnavailable at the first that cannot be rebuilt; those before it are done.
         """
-        due = self._shards.due(self._now() - self._policy.refresh_seconds)
-        for authority_key, name in due:
-            self._shards.rebuild(authority_key, name, self._build)
-        return len(due)
+        youngest = self._now() - self._policy.refresh_seconds + self._spread
+        due = [each for each in self._shards.due(youngest) if self._is_due(each)]
+        dirty = [each for each in due if each.is_dirty]
+        old = sorted((each for each in due if not each.is_dirty), key=lambda each: each.this_update)
+        rebuilt = 0
+        for each in (*dirty, *old[:_SIGNED_AHEAD]):
+            after = self._shards.rebuild(each.authority_key, each.name, self._build)
+            rebuilt += after.crl_number > each.crl_number
+        return rebuilt
 
-    def all_shards(self) -> Sequence[PublishedCrl]:
-        """Every shard's newest CRL, and the roots' CRLs."""
-        return [*self._root_crls.values(), *(_published(shard) for shard in self._shards.all())]
+    def index(self) -> Sequence[ListedCrl]:
+        """Every shard's CRL and the roots' CRLs, as they are right at this moment; raises StoreUnavailable.
 
-    def _is_due(self, shard: CrlShard) -> bool:
-        return self._is_dirty(shard) or self._now() - shard.this_update >= self._policy.refresh_seconds
+        Only those are read whole whose hash is not known here yet.
+        """
+        roots = [_listed(each) for each in self._root_crls.values()]
+        return [*roots, *(self._listed_shard(each) for each in self._shards.all())]
 
-    def _is_dirty(self, shard: CrlShard) -> bool:
-        return shard.generation != shard.published_generation
+    def _listed_shard(self, standing: CrlStanding) -> ListedCrl:
+        place = (standing.authority_key, standing.name)
+        number, digest = self._digests.get(place, (0, ""))
+        if number == standing.crl_number and not standing.is_dirty:
+            return ListedCrl(standing.url, number, digest, standing.this_update, standing.next_update)
+        published = self.crl(*place)
+        if published is None:
+            raise StoreUnavailable(f"the CRL shard {standing.name} cannot be read", retry_after=1)
+        listed = _listed(published)
+        self._digests[place] = (listed.number, listed.sha256)
+        return listed
+
+    @property
+    def _spread(self) -> int:
+        """Lists that were signed in the same hour drift apart: each is renewed up to this much earlier."""
+        return self._policy.refresh_seconds // 4
+
+    def _is_due(self, standing: CrlStanding) -> bool:
+        name = f"{standing.authority_key}/{standing.name}/{standing.crl_number}".encode()
+        ahead = int.from_bytes(hashlib.sha256(name).digest()[:4]) % (self._spread + 1)
+        age = self._now() - standing.this_update
+        return standing.is_dirty or age >= self._policy.refresh_seconds - ahead
 
     def _rebuilt(self, shard: CrlShard) -> CrlShard:
         try:
             rebuilt = self._shards.rebuild(shard.authority_key, shard.name, self._build)
         except CAError:
             self._observer.count("crl_rebuild_failed")
-            if self._is_dirty(shard) or shard.next_update <= self._now():
+            if shard.is_dirty or shard.next_update <= self._now():
                 raise
             return shard
         # Revocations go on while it is signed; it must show those that were there when it was asked for.
@@ -174,6 +220,16 @@ class Publication:
 
     def _now(self) -> int:
         return self._clock() // 1000
+
+
+def _listed(published: PublishedCrl) -> ListedCrl:
+    return ListedCrl(
+        url=published.url,
+        number=published.number,
+        sha256=hashlib.sha256(published.der).hexdigest(),
+        this_update=published.this_update,
+        next_update=published.next_update,
+    )
 
 
 def _published(shard: CrlShard) -> PublishedCrl:

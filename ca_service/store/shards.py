@@ -1,17 +1,19 @@
 """CRL shards and the newest CRL of each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from ca_service.authority.ports import CrlBuilder, CrlShard
+from ca_service.authority.ports import CrlBuilder, CrlShard, CrlStanding, Revocation
 from ca_service.errors import NotFound, StoreUnavailable
 from ca_service.store.database import Database
 from ca_service.store.faults import RowRefused
 from ca_service.store.revocations import revocations_of
 from ca_service.store.schema import crl_shards
 from ca_service.vocabulary import KeyId
+
+_STANDING = [column for column in crl_shards.c if column.name != "crl"]
 
 
 class SqlShards:
@@ -28,22 +30,22 @@ class SqlShards:
         with self._database.reading() as connection:
             return _get(connection, authority_key, name)
 
-    def all(self) -> Sequence[CrlShard]:
-        """Every shard, oldest first; raises StoreUnavailable."""
-        query = select(crl_shards).order_by(
+    def all(self) -> Sequence[CrlStanding]:
+        """Every shard without its CRL, oldest first; raises StoreUnavailable."""
+        query = select(*_STANDING).order_by(
             crl_shards.c.covers_from, crl_shards.c.authority_key, crl_shards.c.name
         )
         with self._database.reading() as connection:
-            return [_read_shard(row) for row in connection.execute(query)]
+            return [_read_standing(row) for row in connection.execute(query)]
 
-    def due(self, signed_before: int) -> Sequence[tuple[KeyId, str]]:
-        """Key and name of shards that are dirty or whose CRL is older; raises StoreUnavailable."""
-        query = select(crl_shards.c.authority_key, crl_shards.c.name).where(
+    def due(self, signed_before: int) -> Sequence[CrlStanding]:
+        """Shards that are dirty or whose CRL is older; raises StoreUnavailable."""
+        query = select(*_STANDING).where(
             (crl_shards.c.generation != crl_shards.c.published_generation)
             | (crl_shards.c.this_update <= signed_before)
         )
         with self._database.reading() as connection:
-            return [(KeyId(row.authority_key), row.name) for row in connection.execute(query)]
+            return [_read_standing(row) for row in connection.execute(query)]
 
     def create(self, shard: CrlShard) -> CrlShard:
         """Store a new shard with its first CRL; when another worker was first, return that one.
@@ -85,9 +87,8 @@ class SqlShards:
                 shard = _get(connection, authority_key, name)
                 if shard is None:
                     raise NotFound(f"there is no CRL shard {name} of the authority key {authority_key}")
-                revoked = revocations_of(connection, authority_key, name)
-            number = shard.crl_number + 1
-            built = build(shard, number, revoked)
+                number = shard.crl_number + 1
+                built = build(shard, number, _when_asked(connection, authority_key, name))
             if built is None:
                 return shard
             with self._database.writing() as connection:
@@ -120,6 +121,25 @@ def _get(connection: Connection, authority_key: KeyId, name: str) -> CrlShard | 
         select(crl_shards).where(crl_shards.c.authority_key == authority_key, crl_shards.c.name == name)
     ).first()
     return None if row is None else _read_shard(row)
+
+
+def _when_asked(connection: Connection, authority_key: KeyId, name: str) -> Iterator[Revocation]:
+    """A shard may have very many, and who waited for its lock mostly finds that nothing is left to do."""
+    yield from revocations_of(connection, authority_key, name)
+
+
+def _read_standing(row: Row[Any]) -> CrlStanding:
+    return CrlStanding(
+        authority_key=KeyId(row.authority_key),
+        name=row.name,
+        url=row.url,
+        covers_from=row.covers_from,
+        generation=row.generation,
+        crl_number=row.crl_number,
+        published_generation=row.published_generation,
+        this_update=row.this_update,
+        next_update=row.next_update,
+    )
 
 
 def _read_shard(row: Row[Any]) -> CrlShard:

@@ -12,13 +12,13 @@ from typing import Protocol
 from flask import Blueprint, Response, request
 from werkzeug.http import http_date
 
-from ca_service.authority.publication import PublishedCrl
+from ca_service.authority.publication import ListedCrl, PublishedCrl
 from ca_service.authority.status import OcspAnswer
 from ca_service.errors import NotFound
 from ca_service.vocabulary import format_seconds
 from ca_service.web.base64_text import decode_base64
 from ca_service.web.bodies import read_body
-from ca_service.web.conditions import conditional
+from ca_service.web.conditions import conditional, tagged
 from ca_service.web.replies import NEVER_CACHED, bytes_reply, json_reply
 
 OCSP_RESPONSE = "application/ocsp-response"
@@ -48,8 +48,8 @@ class Crls(Protocol):
         """The CRL that is right now, or None when there is no such shard; raises StoreUnavailable."""
         ...
 
-    def all_shards(self) -> Sequence[PublishedCrl]:
-        """The newest CRL of every shard."""
+    def index(self) -> Sequence[ListedCrl]:
+        """What there is: every shard's CRL and the roots', as they are now; raises StoreUnavailable."""
         ...
 
 
@@ -89,9 +89,8 @@ def blueprint(responder: Responder, publication: Crls, trust: Certificates) -> B
 
     @calls.get("/crl/index.json")
     def get_crl_index() -> Response:
-        return json_reply(
-            {"crls": [_crl_entry(each) for each in publication.all_shards()]}, cache=_CRL_CACHED
-        )
+        reply = json_reply({"crls": [_crl_entry(each) for each in publication.index()]}, cache=_CRL_CACHED)
+        return tagged(reply)
 
     @calls.get("/ca/<key_id>.crt")
     def get_issuing_certificate(key_id: str) -> Response:
@@ -140,13 +139,13 @@ def _ocsp_reply(answer: OcspAnswer) -> Response:
     return reply
 
 
-def _crl_entry(published: PublishedCrl) -> dict[str, object]:
+def _crl_entry(listed: ListedCrl) -> dict[str, object]:
     return {
-        "url": published.url,
-        "number": published.number,
-        "sha256": hashlib.sha256(published.der).hexdigest(),
-        "thisUpdate": format_seconds(published.this_update),
-        "nextUpdate": format_seconds(published.next_update),
+        "url": listed.url,
+        "number": listed.number,
+        "sha256": listed.sha256,
+        "thisUpdate": format_seconds(listed.this_update),
+        "nextUpdate": format_seconds(listed.next_update),
     }
 
 

@@ -78,9 +78,10 @@ def test_due_are_the_dirty_and_the_old(shards: SqlShards, revocations: SqlRevoca
         shards.create(shard(name))
     signed = shard("a").this_update
     assert shards.due(signed - 1) == []
-    assert sorted(shards.due(signed)) == [(AUTHORITY_KEY, "a"), (AUTHORITY_KEY, "b")]
+    assert sorted(each.name for each in shards.due(signed)) == ["a", "b"]
     revocations.revoke([revocation(5, "b")], ACTOR, "revoke")
-    assert shards.due(signed - 1) == [(AUTHORITY_KEY, "b")]
+    (due,) = shards.due(signed - 1)
+    assert (due.name, due.is_dirty, due.this_update) == ("b", True, signed)
 
 
 def test_a_rebuilt_crl_shows_its_own_revocations_and_its_generation(
@@ -125,7 +126,8 @@ def test_a_revocation_during_the_build_waits_for_nothing_and_leaves_the_shard_du
         return builder(shard, crl_number, revocations)
 
     rebuilt = shards.rebuild(AUTHORITY_KEY, "a", build)
-    assert rebuilt.crl == b"2:1"
+    # Where the database has no snapshots, the list may show more than its generation says, never less.
+    assert rebuilt.crl in (b"2:1", b"2:1,2")
     assert (rebuilt.generation, rebuilt.published_generation) == (2, 1)
     assert shards.rebuild(AUTHORITY_KEY, "a", builder).crl == b"3:1,2"
 

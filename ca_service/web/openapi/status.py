@@ -39,7 +39,7 @@ _OCSP_REPLY = reply(
 _CRL_ENTRY = closed_object(
     {
         "url": {"type": "string", "format": "uri", "description": "As certificates name it."},
-        "number": {"type": ["integer", "null"], "description": "The CRL number; it only grows."},
+        "number": {"type": "integer", "minimum": 1, "description": "The CRL number; it only grows."},
         "sha256": HEX_SHA256,
         "thisUpdate": TIME,
         "nextUpdate": TIME,
@@ -98,14 +98,16 @@ PATHS: JSON = {
         "get": operation(
             "getCrlIndex",
             ["status"],
-            "List every CRL",
+            "List every CRL with its number and hash, for mirrors and verifiers without a network",
             {
                 "200": reply(
-                    "Every shard with its newest CRL.",
+                    "Every shard, and the root's CRL, as they are at this moment.",
                     "application/json",
                     closed_object({"crls": {"type": "array", "items": _CRL_ENTRY}}),
+                    headers=CACHING_HEADERS,
                 ),
-                **problems(),
+                "304": NOT_MODIFIED,
+                **problems(412),
             },
         )
     },

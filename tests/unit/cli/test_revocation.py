@@ -124,7 +124,7 @@ def test_an_old_answer_is_not_believed(host: Host) -> None:
 
 def test_a_list_of_another_shard_proves_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     answered = fetching.fetch
-    (shard,) = [shard.url for shard in host.service.publication.all_shards() if "root" not in shard.url]
+    (shard,) = [crl.url for crl in host.service.publication.index() if "root" not in crl.url]
 
     def moved(url: str, body: bytes | None = None, content_type: str | None = None) -> bytes:
         if body is not None:

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from ca_service.authority.issuance import CsrProof, IssuedChain, PublicKeyProof
 from ca_service.authority.log import LogIdentity
 from ca_service.authority.ports import LogEntry, TreeHead
-from ca_service.authority.publication import PublishedCrl
+from ca_service.authority.publication import ListedCrl, PublishedCrl
 from ca_service.authority.static_log import LogAddress, StaticLog
 from ca_service.authority.status import OcspAnswer
 from ca_service.identity.issuers import Issuer, IssuerDirectory, IssuerType
@@ -147,8 +147,11 @@ class FakeCrls:
         assert len(name) <= 64
         return self.crls.get((key_id, name))
 
-    def all_shards(self) -> Sequence[PublishedCrl]:
-        return list(self.crls.values())
+    def index(self) -> Sequence[ListedCrl]:
+        return [
+            ListedCrl(each.url, each.number, sha256(each.der).hexdigest(), each.this_update, each.next_update)
+            for each in self.crls.values()
+        ]
 
 
 @dataclass
