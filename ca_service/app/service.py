@@ -209,8 +209,8 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
     )
 
 
-def create_app(service: Service) -> Flask:
-    """Make the Flask application of a service."""
+def create_app(service: Service, *, only_status: bool = False) -> Flask:
+    """Make the Flask application of a service; `only_status` leaves all out but what certificates name."""
     settings = service.settings
 
     def record(access: AccessRecord) -> None:
@@ -220,6 +220,10 @@ def create_app(service: Service) -> Flask:
     app = base_app(
         max_body=settings.limits.body_bytes, record=record, begin=begin_request, report=record_fault
     )
+    app.register_blueprint(status.blueprint(service.responder, service.publication, service.trust))
+    app.register_blueprint(health.blueprint(service.checks))
+    if only_status:
+        return app
     addresses = home.Addresses(
         url=settings.service.url,
         status_url=settings.service.status_url,
@@ -230,9 +234,7 @@ def create_app(service: Service) -> Flask:
         fulcio.blueprint(service.issuance, service.trust, service.issuers.current),
         log.blueprint(service.log, service.trust.roots_der()),
         static_log.blueprint(service.log.files),
-        status.blueprint(service.responder, service.publication, service.trust),
         trust.blueprint(service.trust, dict),
-        health.blueprint(service.checks),
         home.blueprint(addresses, service.issuers.current, service.trust, service.log, dict),
         openapi.blueprint(openapi.document()),
         *([dev_idp.blueprint(service.dev)] if service.dev else []),

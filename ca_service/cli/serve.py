@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ca_service.cli.options import config_option
+from ca_service.cli.tls import RenewedContext
 from ca_service.errors import ConfigurationError, MarkUnavailable, RolledBack
 from ca_service.settings import Settings
 from ca_service.settings.forms import is_loopback
@@ -26,22 +27,36 @@ if TYPE_CHECKING:
 @config_option()
 @click.option("--bind", metavar="HOST:PORT", help="Listen here instead of [server] bind.")
 @click.option("--workers", type=int, help="Run this many processes instead of [server] workers.")
-def serve(settings: Settings, bind: str | None, workers: int | None) -> None:
+@click.option(
+    "--only",
+    type=click.Choice(["status"]),
+    help="Serve nothing but OCSP, CRLs and CA certificates, in plain http from any address.",
+)
+def serve(settings: Settings, bind: str | None, workers: int | None, only: str | None) -> None:
     """Run the service.
 
     Settings, keys, certificates, database and issuers are checked before the first request is taken; what is
     wrong is named, with exit code 2. Stops on SIGTERM after the running requests. On SIGHUP the issuer file
     is read anew without dropping a request; one that is wrong is refused in the log, and the old one stays.
 
-    Off loopback, plain http is refused unless [server] behind_proxy says that a proxy in front ends TLS.
+    Off loopback, plain http is refused unless [server] trusted_proxies names a proxy in front that ends TLS.
+    With [server] tls_certificate and tls_key it speaks https itself; a second process then serves the status
+    URL, which certificates name in plain http:
+
+    \b
+      ca-service serve --config ca.toml --bind 0.0.0.0:443
+      ca-service serve --config ca.toml --bind 0.0.0.0:80 --only status
     """
     changes: dict[str, object] = {}
     if bind is not None:
         changes["server.bind"] = bind
     if workers is not None:
         changes["server.workers"] = workers
+    if only is not None:
+        # What certificates name is plain http, whatever the rest is; and one port has the metrics.
+        changes |= {"server.tls_certificate": None, "server.tls_key": None, "metrics.bind": ""}
     settings = with_values(settings, changes, "command line") if changes else settings
-    run_server(settings, lambda: _service(settings))
+    run_server(settings, lambda: _service(settings), only_status=only is not None)
 
 
 def _service(settings: Settings) -> "Service":
@@ -50,13 +65,17 @@ def _service(settings: Settings) -> "Service":
     return build_service(settings)
 
 
-def run_server(settings: Settings, build: Callable[[], "Service"]) -> None:
+def run_server(settings: Settings, build: Callable[[], "Service"], *, only_status: bool = False) -> None:
     """Build the service once, then serve it from forked workers until a signal ends it.
+
+    With `only_status` nothing is served that takes a token or a secret.
 
     `build` is called after the metrics directory is made, so it must import ca_service.app itself, and not
     earlier. Raises ConfigurationError when the service cannot run as it is set, before anything listens.
     """
-    refuse_open_http(settings)
+    if not only_status:
+        refuse_open_http(settings)
+    renewed = tls_of(settings)
     master = os.getpid()
     with ExitStack() as stack:
         if settings.metrics.bind:
@@ -71,31 +90,44 @@ def run_server(settings: Settings, build: Callable[[], "Service"]) -> None:
         refuse_taken_address("[server] bind", settings.server.bind)
         if settings.metrics.bind:
             refuse_taken_address("[metrics] bind", settings.metrics.bind)
-        application: WSGIApplication = create_app(service)
-        if settings.server.behind_proxy:
-            from werkzeug.middleware.proxy_fix import ProxyFix
+        application: WSGIApplication = create_app(service, only_status=only_status)
+        if settings.server.trusted_proxies:
+            from ca_service.web.proxies import behind
 
-            # One proxy: what stood in these headers before it is a client's own claim.
-            application = ProxyFix(application, x_for=1, x_proto=1)
+            application = behind(settings.server.trusted_proxies, application)
         if settings.metrics.bind:
             from ca_service.telemetry.metrics import by_port, metrics_page
 
             port = settings.metrics.bind.rpartition(":")[2]
             application = by_port(port, metrics_page(service.observer), application)
         options = server_options(
-            settings, after_fork=service.after_fork, close=service.close, reload=service.issuers.reload
+            settings,
+            after_fork=service.after_fork,
+            close=service.close,
+            reload=service.issuers.reload,
+            tls=renewed,
         )
         ServerApplication(application, options).run()
 
 
 def refuse_open_http(settings: Settings) -> None:
     """Raise ConfigurationError when others could read tokens on their way: plain http off loopback."""
-    if not is_loopback(settings.server.bind) and not settings.server.behind_proxy:
+    server = settings.server
+    if not is_loopback(server.bind) and not server.trusted_proxies and server.tls_certificate is None:
         raise ConfigurationError(
-            f"[server] bind: {settings.server.bind} can be reached from other machines in plain http, which"
-            " would show identity tokens to the network; bind to 127.0.0.1, or set [server] behind_proxy ="
-            " true when a proxy in front ends TLS"
+            f"[server] bind: {server.bind} can be reached from other machines in plain http, which would show"
+            " identity tokens to the network; bind to 127.0.0.1, or set [server] trusted_proxies to the"
+            " addresses of a proxy in front that ends TLS, or tls_certificate and tls_key"
         )
+
+
+def tls_of(settings: Settings) -> RenewedContext | None:
+    """The TLS context that the settings ask for, None for plain http; raises ConfigurationError."""
+    certificate, key = settings.server.tls_certificate, settings.server.tls_key
+    if certificate is None or key is None:
+        return None
+    complain = logging.getLogger("ca_service.server").warning
+    return RenewedContext(certificate, key, lambda trouble: complain("the old TLS files stay: %s", trouble))
 
 
 def refuse_other_database(service: "Service") -> None:

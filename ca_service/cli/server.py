@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import ssl
 import struct
 import sys
 from collections.abc import Callable, Mapping
@@ -70,11 +71,12 @@ def server_options(
     after_fork: Callable[[], None],
     close: Callable[[], None],
     reload: Callable[[], object],
+    tls: Callable[[object, object], ssl.SSLContext] | None = None,
 ) -> dict[str, object]:
     """Gunicorn's options; `after_fork` runs in each new worker, `close` when it ends.
 
     `reload` runs on SIGHUP in the first process, which then replaces its workers by copies of itself; it
-    must not raise.
+    must not raise. `tls` gives each connection its context; None means plain http.
     """
 
     def post_fork(_arbiter: object, _worker: object) -> None:
@@ -101,7 +103,7 @@ def server_options(
             "serving %s on %s", settings.service.url, settings.server.bind
         )
 
-    return {
+    options = {
         "bind": [bind for bind in (settings.server.bind, settings.metrics.bind) if bind],
         "workers": worker_count(settings),
         "worker_class": "gthread",
@@ -128,6 +130,14 @@ def server_options(
         "when_ready": when_ready,
         "on_reload": on_reload,
     }
+    if tls is not None:
+        # The files are named for gunicorn to know that it speaks TLS; the hook has read them.
+        options |= {
+            "certfile": str(settings.server.tls_certificate),
+            "keyfile": str(settings.server.tls_key),
+            "ssl_context": tls,
+        }
+    return options
 
 
 def worker_count(settings: Settings) -> int:

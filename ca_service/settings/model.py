@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from ca_service.settings import forms
+from ca_service.settings.administration import AdminRoleSettings, AdminSettings
 from ca_service.settings.issuer_policy import IssuerPolicySettings
 from ca_service.settings.section import Section
 
@@ -47,10 +48,19 @@ class ServerSettings(Section):
     )
     workers: int = Field(default=0, ge=0, le=256, description="Worker processes; 0 means one per core.")
     threads: int = Field(default=16, ge=1, le=512, description="Threads in each worker.")
-    behind_proxy: bool = Field(
-        default=False,
-        description="Whether a reverse proxy in front ends TLS and sets X-Forwarded-For and -Proto. Without "
-        "it, listening off loopback is refused: tokens would travel in plain http.",
+    trusted_proxies: Annotated[tuple[str, ...], AfterValidator(forms.networks)] = Field(
+        default=(),
+        description="Address ranges of the reverse proxies in front, which end TLS; what they say in "
+        "X-Forwarded-For and -Proto is believed, and from nobody else. Listening off loopback is refused "
+        "without them or a certificate: tokens would travel in plain http.",
+    )
+    tls_certificate: Annotated[Path | None, BeforeValidator(forms.path_or_none)] = Field(
+        default=None,
+        description="PEM chain of this server's TLS certificate, when no proxy ends TLS; a renewed file is "
+        "taken up without a restart. The status URL is then served by `ca-service serve --only status`.",
+    )
+    tls_key: Annotated[Path | None, BeforeValidator(forms.path_or_none)] = Field(
+        default=None, description="Its private key, PEM without a passphrase, for this service's user alone."
     )
     graceful_timeout_seconds: int = Field(
         default=30, ge=1, le=600, description="How long a request may go on after a stop was asked for."
@@ -266,11 +276,15 @@ class Settings(Section):
     keys: KeysSettings = KeysSettings()
     oidc: OidcSettings = OidcSettings()
     limits: LimitsSettings = LimitsSettings()
+    admin: AdminSettings = AdminSettings()
     metrics: MetricsSettings = MetricsSettings()
     logging: LoggingSettings = LoggingSettings()
     issuer_policy: tuple[IssuerPolicySettings, ...] = Field(
         default=(),
         description="An issuer that is not in the issuer file is refused.",
+    )
+    admin_role: tuple[AdminRoleSettings, ...] = Field(
+        default=(), description="Without any, /admin/v1 refuses everybody."
     )
 
     SECRET_URLS: ClassVar[frozenset[str]] = frozenset({"database.url", "redis.url"})
@@ -296,6 +310,9 @@ class Settings(Section):
                 f"crl.refresh_hours|less than [crl] valid_hours ({self.crl.valid_hours}), or lists run out"
                 f" before the next one|{self.crl.refresh_hours}"
             )
+        if (self.server.tls_certificate is None) != (self.server.tls_key is None):
+            given = "tls_certificate" if self.server.tls_key is None else "tls_key"
+            raise ValueError(f"server.{given}|both tls_certificate and tls_key, or neither|one of them")
         if self.ocsp.max_age_seconds >= self.ocsp.valid_hours * 3600:
             raise ValueError(
                 f"ocsp.max_age_seconds|less than [ocsp] valid_hours ({self.ocsp.valid_hours} h)"

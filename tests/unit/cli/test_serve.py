@@ -19,10 +19,17 @@ def settings(tmp_path: Path, **environ: str) -> Settings:
 
 
 @pytest.mark.parametrize("bind", ["0.0.0.0:5555", "[::]:5555", "192.0.2.1:5555", "ca.example.com:5555"])
-def test_plain_http_off_loopback_needs_a_proxy(tmp_path: Path, bind: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"\[server\] behind_proxy"):
+def test_plain_http_off_loopback_needs_a_proxy_or_a_certificate(tmp_path: Path, bind: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"\[server\] trusted_proxies"):
         refuse_open_http(settings(tmp_path, CASVC_SERVER__BIND=bind))
-    refuse_open_http(settings(tmp_path, CASVC_SERVER__BIND=bind, CASVC_SERVER__BEHIND_PROXY="true"))
+    refuse_open_http(settings(tmp_path, CASVC_SERVER__BIND=bind, CASVC_SERVER__TRUSTED_PROXIES="10.0.0.0/8"))
+    files = {"CASVC_SERVER__TLS_CERTIFICATE": "tls.pem", "CASVC_SERVER__TLS_KEY": "tls.key"}
+    refuse_open_http(settings(tmp_path, CASVC_SERVER__BIND=bind, **files))
+
+
+def test_a_certificate_without_its_key_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"\[server\] tls_certificate .*both"):
+        settings(tmp_path, CASVC_SERVER__TLS_CERTIFICATE="tls.pem")
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:5555", "[::1]:5555", "localhost:5555", "127.8.8.8:1"])
