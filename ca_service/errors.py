@@ -222,6 +222,22 @@ class PermissionDenied(CAError):
     remedy = "Ask an operator who holds the role the message names."
 
 
+class Forbidden(PermissionDenied):
+    """The administrator's token is good, and its owner does not hold the role that this call needs."""
+
+    reason = "forbidden"
+    remedy = "Ask the operator for the role: an [[admin_role]] in ca.toml gives it."
+
+
+class AdministrationOff(PermissionDenied):
+    """This service is not administered over the network."""
+
+    reason = "administration-off"
+    remedy = (
+        "The operator adds an [[admin_role]] to ca.toml and restarts, or works on the host with --config."
+    )
+
+
 class SubmissionRefused(PermissionDenied):
     """This log takes entries from its own authority only."""
 
@@ -233,6 +249,14 @@ class LogFrozen(SubmissionRefused):
     """This shard of the log is frozen: its last tree head is signed."""
 
     reason = "log-frozen"
+
+
+class Unauthenticated(CAError):
+    """No administrator's token came with the request, or one that is not accepted."""
+
+    code = Code.UNAUTHENTICATED
+    reason = "unauthenticated"
+    remedy = "Get a token with `ca-service login --server URL` and send it as Authorization: Bearer."
 
 
 class RateLimited(CAError):

@@ -25,7 +25,7 @@ class Admission:
         """Join the collaborators; `namespace` keeps services apart that share a limiter's server."""
         self._limiter = limiter
         self._limits = limits
-        self._namespace = namespace.encode()
+        self._namespace = namespace
 
     def admit(self, token: VerifiedToken) -> Allowance | None:
         """Count a request; return what is left of the limit nearest to its end, None when none applies.
@@ -48,7 +48,7 @@ class Admission:
     def _take(self, whose: str, limit: int, *name: str) -> Allowance | None:
         if not limit:
             return None
-        allowance = self._limiter.take(self._key(*name), limit)
+        allowance = self._limiter.take(limiter_key(self._namespace, *name), limit)
         if allowance is not None and not allowance.allowed:
             raise RateLimited(
                 f"{whose} may ask for {limit} certificates in {RATE_WINDOW_SECONDS} seconds, and did; "
@@ -61,9 +61,10 @@ class Admission:
             )
         return allowance
 
-    def _key(self, *name: str) -> str:
-        # Whoever can look into the limiter's server sees no address and no subject there.
-        return hmac.digest(self._namespace, _unambiguous(*name), "sha256").hex()
+
+def limiter_key(namespace: str, *name: str) -> str:
+    """Name what a limiter counts: whoever can look into its server sees no address and no subject there."""
+    return hmac.digest(namespace.encode(), _unambiguous(*name), "sha256").hex()
 
 
 def token_use(token: str, verified: VerifiedToken) -> TokenUse:

@@ -73,8 +73,7 @@ def check_policy(token: VerifiedToken) -> None:
                 received="no such claim",
             )
         # Of a list, such as groups, one that is allowed is enough.
-        values = value if isinstance(value, list) else [value]
-        if not any(_same(one, expected) for one in values for expected in allowed):
+        if not fulfils(token.claims, path, allowed):
             raise IdentityRefused(
                 f"the token's claim {name!r} does not have a value this service gives certificates for; "
                 f"expected {_any_of(allowed)}",
@@ -102,6 +101,21 @@ def in_domains(address: object, domains: frozenset[str]) -> bool:
         return False
     _local_part, at, domain = address.rpartition("@")
     return bool(at) and domain.lower() in domains
+
+
+def fulfils(claims: Mapping[str, object], path: Sequence[str], allowed: Sequence[ClaimValue]) -> bool:
+    """Say whether the claim at the end of this path has one of these values; of a list one is enough."""
+    value = _value_at(claims, path)
+    values = value if isinstance(value, list) else [value]
+    return any(_same(one, expected) for one in values for expected in allowed)
+
+
+def claim_names(name: str) -> tuple[str, ...]:
+    """Read a claim as operators name it: a name, or a path such as `$['kubernetes.io'].namespace`.
+
+    Raises ValueError, with a sentence, for a path that is none.
+    """
+    return ClaimPath.parse(name).names if name.startswith("$") else (name,)
 
 
 def _under(issuer: Issuer, policy: IssuerPolicy) -> Issuer:
@@ -144,15 +158,13 @@ def _under(issuer: Issuer, policy: IssuerPolicy) -> Issuer:
 
 
 def _path(issuer: Issuer, name: str) -> tuple[str, ...]:
-    if not name.startswith("$"):
-        return (name,)
     try:
-        return ClaimPath.parse(name).names
+        return claim_names(name)
     except ValueError as problem:
         raise ValueError(f"{issuer.issuer_url}: required_claims: {problem}") from None
 
 
-def _value_at(claims: Mapping[str, object], path: tuple[str, ...]) -> object:
+def _value_at(claims: Mapping[str, object], path: Sequence[str]) -> object:
     value: object = claims
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
