@@ -83,6 +83,20 @@ def networks(ranges: tuple[str, ...]) -> tuple[str, ...]:
     return ranges
 
 
+def admin_audience(audience: str) -> str:
+    """Check that an audience is not the one that every Sigstore client asks its identity provider for."""
+    if audience == "sigstore":
+        raise ValueError("another audience than sigstore, which tokens for certificates have")
+    return audience
+
+
+def login_scopes(scopes: tuple[str, ...]) -> tuple[str, ...]:
+    """Check the scopes of a login (OpenID Connect Core §3.1.2.1)."""
+    if "openid" not in scopes or not all(re.fullmatch(r"[!#-\[\]-~]+", scope) for scope in scopes):
+        raise ValueError("a list of scopes with openid among them")
+    return scopes
+
+
 def title(name: str) -> str:
     """Check a name that goes into certificates."""
     if not name.strip() or any(not letter.isprintable() for letter in name):

@@ -9,7 +9,7 @@ from ca_service.settings.section import Section
 ClaimValue = StrictStr | StrictBool | StrictInt | StrictFloat
 
 
-def _some(value: object) -> object:
+def some(value: object) -> object:
     """Take one value as a list of one."""
     return value if isinstance(value, list | tuple) else (value,)
 
@@ -29,7 +29,7 @@ class IssuerPolicySettings(Section):
     )
     required_claims: dict[
         Annotated[str, Field(min_length=1)],
-        Annotated[tuple[ClaimValue, ...], BeforeValidator(_some), Field(min_length=1)],
+        Annotated[tuple[ClaimValue, ...], BeforeValidator(some), Field(min_length=1)],
     ] = Field(
         default_factory=dict,
         description="Claims that its tokens must have, each with its value or a list of allowed values. Of a "
@@ -46,3 +46,7 @@ class IssuerPolicySettings(Section):
     strict_audience: bool = Field(
         default=False, description="Whether a token that is for others too is refused."
     )
+
+    def __str__(self) -> str:
+        """Name it as `ca-service doctor` does."""
+        return self.issuer

@@ -106,9 +106,17 @@ class AuthoritySettings(Section):
     """The issuing certificate, its key, and the certificates it issues."""
 
     certificates: Path = Field(
-        default=Path("authority/chain.pem"), description="PEM chain: the issuing certificate, then the root."
+        default=Path("authority/chain.pem"),
+        description="PEM chain of the first authority: the issuing certificate, then the root.",
     )
-    key: Path = Field(default=Path("private/issuing.key"), description="The issuing key, PKCS#8 PEM.")
+    key: Path = Field(
+        default=Path("private/issuing.key"), description="The first authority's issuing key, PKCS#8 PEM."
+    )
+    rotated_dir: Path = Field(
+        default=Path("private/authorities"),
+        description="The folder where `ca-service rotate authority` puts the authorities after the first, "
+        "each in a folder named after its key: chain.pem and issuing.key.",
+    )
     root_crl: Path = Field(
         default=Path("authority/root.crl"), description="The root's CRL (DER), served at the status URL."
     )

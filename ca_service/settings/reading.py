@@ -15,13 +15,18 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from ca_service.errors import ConfigurationError
+from ca_service.settings.administration import AdminRoleSettings
 from ca_service.settings.issuer_policy import IssuerPolicySettings
 from ca_service.settings.model import Origin, Settings
+from ca_service.settings.section import Section
 
 PREFIX = "CASVC_"
 
 # Values of the environment that are no settings: a client's token, read by the administrative commands.
 NOT_SETTINGS = frozenset({"CASVC_TOKEN"})
+
+_LISTS: Mapping[str, type[Section]] = {"issuer_policy": IssuerPolicySettings, "admin_role": AdminRoleSettings}
+_CLAIMS = frozenset({"required_claims", "claims"})
 
 _ENVIRONMENT_ONLY = frozenset({"keys.passphrase"})
 
@@ -84,7 +89,7 @@ def shown(settings: Settings, name: str) -> str:
     if name in Settings.SECRET_URLS:
         return _without_password(str(value))
     if isinstance(value, tuple):
-        return ", ".join(one.issuer if isinstance(one, IssuerPolicySettings) else str(one) for one in value)
+        return ", ".join(map(str, value))
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -214,9 +219,9 @@ def _refusal(
         name, expected, _ = expected.split("|")
     else:
         name = ".".join(location[:2] if location[0] in _sections() else location[:1])
-    if name == "issuer_policy":
+    if name in _LISTS:
         place = f"in {file}" if sources[name] == "file" else f"from {sources[name]}"
-        return _policy_refusal(detail, location, expected, place)
+        return _list_refusal(name, detail, location, expected, place)
     missing = name not in values
     if missing and name in _sections():
         name = next(setting for setting in setting_names() if setting.startswith(name + "."))
@@ -233,25 +238,27 @@ def _refusal(
     )
 
 
-def _policy_refusal(
-    detail: ErrorDetails, location: list[str], expected: str, place: str
+def _list_refusal(
+    name: str, detail: ErrorDetails, location: list[str], expected: str, place: str
 ) -> ConfigurationError:
-    """The same for a member of one [[issuer_policy]], which is found by its place in the list."""
-    where, name = f"[[issuer_policy]] {place}", "issuer_policy"
+    """The same for a member of one table of a list of tables, which is found by its place in the list."""
+    where = f"[[{name}]] {place}"
     if len(location) == 1:
         return ConfigurationError(f"{where}: expected a list of tables", setting=name)
-    where = f"[[issuer_policy]] number {int(location[1]) + 1} {place}"
+    where = f"[[{name}]] number {int(location[1]) + 1} {place}"
     member = location[2] if len(location) > 2 else ""
-    known = ", ".join(IssuerPolicySettings.model_fields)
+    known = ", ".join(_LISTS[name].model_fields)
     if detail["type"] == "extra_forbidden":
         return ConfigurationError(f"{where}: {member} is no setting; expected one of {known}", setting=name)
     if detail["type"] == "missing":
         return ConfigurationError(f"{where}: {member} is missing", setting=name)
     if not member:
         return ConfigurationError(f"{where}: expected a table with {known}", setting=name)
-    if member == "required_claims":
+    if member in _CLAIMS:
         claim = f" {location[3]}" if len(location) > 3 else ""
         expected = "a text, number or boolean, or a list of them"
+        if not claim:
+            expected = "a table of one or more claims, each with " + expected
         return ConfigurationError(f"{where}: {member}{claim}: expected {expected}", setting=name)
     return ConfigurationError(f"{where}: {member}: expected {_lower(expected)}", setting=name)
 

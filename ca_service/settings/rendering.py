@@ -53,7 +53,8 @@ def settings_reference() -> str:
     for name, field in Settings.model_fields.items():
         if (section := _section(field)) is not None:
             if _is_list(field):
-                lines += ["", f"## [[{name}]]", "", f"{section.__doc__} {field.description}", ""]
+                about = f"{inspect.cleandoc(section.__doc__ or '')} {field.description}"
+                lines += ["", f"## [[{name}]]", "", about, ""]
                 lines += [f"In the environment `{environment_name(name)}` holds all of them, as JSON.", ""]
                 lines += _rows(section, None, list(section.model_fields))
                 continue

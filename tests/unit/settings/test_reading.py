@@ -166,6 +166,8 @@ def test_a_rendered_settings_file_reads_back_as_the_defaults(tmp_path: Path) -> 
     (policy,) = load_settings(everything, {}).issuer_policy
     assert policy.issuer == "https://accounts.example.com"
     assert policy.required_claims == {"hd": ("example.com",), "groups": ("signers", "release")}
+    (rule,) = load_settings(everything, {}).admin_role
+    assert (rule.role, rule.claims) == ("revoker", {"groups": ("ca-revokers",)})
 
 
 POLICY = '[[issuer_policy]]\nissuer = "https://idp.example.com"\n'
@@ -203,6 +205,40 @@ def test_issuer_policies_come_from_the_file_or_the_environment(file: Path) -> No
     ],
 )
 def test_a_wrong_issuer_policy_is_refused_with_its_place(file: Path, lines: str, sentence: str) -> None:
+    file.write_text(FIXED + lines)
+    with pytest.raises(ConfigurationError, match=sentence):
+        load_settings(file, {})
+
+
+ROLE = '[[admin_role]]\nissuer = "https://idp.example.com"\n'
+
+
+def test_roles_of_administrators_come_from_the_file_or_the_environment(file: Path) -> None:
+    file.write_text(FIXED + ROLE + 'role = "viewer"\nclaims = {groups = ["ops", "security"]}\n')
+    (written,) = load_settings(file, {}).admin_role
+    assert (written.role, written.claims) == ("viewer", {"groups": ("ops", "security")})
+    given = '[{"issuer": "https://other.example.com", "role": "revoker", "claims": {"sub": "7"}}]'
+    changed = load_settings(file, {"CASVC_ADMIN_ROLE": given})
+    assert shown(changed, "admin_role") == "revoker of https://other.example.com"
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        # A rule without a claim would make everybody whom the provider knows an administrator.
+        (ROLE + 'role = "viewer"', "number 1 in .*ca.toml: claims is missing"),
+        (ROLE + 'role = "viewer"\nclaims = {}', "number 1 .*claims: expected a table of one or more claims"),
+        (ROLE + 'role = "viewer"\nclaims = {groups = []}', "number 1 .*claims groups: expected a text"),
+        (ROLE + 'role = "root"\nclaims = {sub = "1"}', "number 1 .*role: expected 'viewer', 'revoker' or"),
+        (
+            ROLE + 'role = "viewer"\nroles = 1\nclaims = {sub = "1"}',
+            "roles is no setting; expected one of role",
+        ),
+        ('[admin]\naudience = "sigstore"', r"\[admin\] audience .*another audience than sigstore"),
+        ('[admin]\nscopes = ["email"]', r"\[admin\] scopes .*openid among them"),
+    ],
+)
+def test_a_wrong_rule_of_administration_is_refused(file: Path, lines: str, sentence: str) -> None:
     file.write_text(FIXED + lines)
     with pytest.raises(ConfigurationError, match=sentence):
         load_settings(file, {})
