@@ -65,7 +65,10 @@ def dev(directory: Path, bind: str | None) -> None:
 
     settings = _settings(directory.resolve(), bind)
     # Before the workers are forked, so that they share its key and its register of redeemed codes.
-    provider = DevIdentityProvider(settings.service.url)
+    admin = settings.admin
+    provider = DevIdentityProvider(
+        settings.service.url, admin_client=admin.client_id or admin.audience, admin_audience=admin.audience
+    )
     with _announced(settings.folder, provider):
         run_server(settings, lambda: _service(settings, provider))
 

@@ -5,6 +5,6 @@ makes a DevIdentityProvider, in memory, and hands it over in-process. Its keys e
 """
 
 from ca_service.web.dev_idp.endpoints import blueprint
-from ca_service.web.dev_idp.provider import CLIENT_ID, PATH, DevIdentityProvider
+from ca_service.web.dev_idp.provider import ADMIN_CLIENT_ID, CLIENT_ID, PATH, DevIdentityProvider
 
-__all__ = ["CLIENT_ID", "PATH", "DevIdentityProvider", "blueprint"]
+__all__ = ["ADMIN_CLIENT_ID", "CLIENT_ID", "PATH", "DevIdentityProvider", "blueprint"]

@@ -1,6 +1,7 @@
 """Authlib's authorization server, set to what the stock Sigstore clients send and no looser."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from authlib.integrations.flask_oauth2 import AuthorizationServer
@@ -30,11 +31,15 @@ def loopback_origin(redirect_uri: str) -> str | None:
 
 
 class PublicClient(ClientMixin):  # type: ignore[misc]  # Authlib ships no types
-    """The client every Sigstore tool presents itself as: known by name, without a secret."""
+    """The client every Sigstore tool presents itself as, or that of administrators: without a secret."""
+
+    def __init__(self, client_id: str) -> None:
+        """Take the client's name."""
+        self._client_id = client_id
 
     def get_client_id(self) -> str:
         """Give the client's name."""
-        return CLIENT_ID
+        return self._client_id
 
     def get_default_redirect_uri(self) -> None:
         """Have none: the redirect URI must be said (RFC 8252 §8.4)."""
@@ -68,15 +73,7 @@ class PublicClient(ClientMixin):  # type: ignore[misc]  # Authlib ships no types
         return grant_type == "authorization_code"
 
 
-_CLIENT = PublicClient()
-
-
-def find_client(client_id: str) -> PublicClient | None:
-    """Find a client by its name."""
-    return _CLIENT if client_id == CLIENT_ID else None
-
-
-def authenticate_public_client(_find: object, request: Any) -> PublicClient | None:
+def authenticate_public_client(find: Callable[[str], PublicClient | None], request: Any) -> PublicClient:
     """Recognise a public client by `client_id` in the body, or by HTTP Basic with an empty secret.
 
     The second is what sigstore-python sends, and what stock Authlib refuses. A secret that is not empty is
@@ -89,11 +86,11 @@ def authenticate_public_client(_find: object, request: Any) -> PublicClient | No
         if basic is None or basic.type != "basic" or (named and named != basic.username):
             raise InvalidClientError(status_code=401, description="expected HTTP Basic of this client")
         named, secret = basic.username, basic.password
-    client = find_client(named or "")
+    client = find(named or "")
     if client is None or secret:
         raise InvalidClientError(
             status_code=401,
-            description=f"expected the public client {CLIENT_ID}, with an empty secret or none",
+            description=f"expected a public client, such as {CLIENT_ID}, with an empty secret or none",
         )
     return client
 
@@ -127,7 +124,8 @@ class OneTokenForBoth(OpenIDCode):  # type: ignore[misc]  # Authlib ships no typ
 
 
 def authorization_server(provider: DevIdentityProvider) -> AuthorizationServer:
-    """Join Authlib's parts: the one public client, the code grant with PKCE, and the provider's tokens."""
+    """Join Authlib's parts: the public clients, the code grant with PKCE, and the provider's tokens."""
+    clients = {name: PublicClient(name) for name in provider.audiences}
 
     class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc]  # Authlib ships no types
         TOKEN_ENDPOINT_AUTH_METHODS = ("none",)
@@ -135,6 +133,7 @@ def authorization_server(provider: DevIdentityProvider) -> AuthorizationServer:
         def generate_authorization_code(self) -> str:
             parameters = self.request.payload.data
             return provider.issue_code(
+                client_id=self.request.client.get_client_id(),
                 email=self.request.user,
                 redirect_uri=self.request.payload.redirect_uri,
                 scope=self.request.scope,
@@ -146,8 +145,9 @@ def authorization_server(provider: DevIdentityProvider) -> AuthorizationServer:
         def save_authorization_code(self, code: str, request: Any) -> None:
             """Store nothing: the code carries what it grants."""
 
-        def query_authorization_code(self, code: str, client: PublicClient) -> AuthorizationCode | None:  # noqa: ARG002  # Authlib's signature
-            return provider.open_code(code)
+        def query_authorization_code(self, code: str, client: PublicClient) -> AuthorizationCode | None:
+            opened = provider.open_code(code)
+            return opened if opened is not None and opened.client_id == client.get_client_id() else None
 
         def authenticate_user(self, authorization_code: AuthorizationCode) -> AuthorizationCode:
             # The last check before the token is made, so that a mistaken request does not spend the code.
@@ -159,9 +159,9 @@ def authorization_server(provider: DevIdentityProvider) -> AuthorizationServer:
             """Delete nothing: the code is spent since authenticate_user."""
 
     def sign(user: AuthorizationCode, **_context: object) -> str:
-        return provider.sign_token(user.email, claims={"nonce": user.nonce})
+        return provider.sign_token(user.email, provider.audiences[user.client_id], {"nonce": user.nonce})
 
-    server = AuthorizationServer(query_client=find_client, save_token=lambda _token, _request: None)
+    server = AuthorizationServer(query_client=clients.get, save_token=lambda _token, _request: None)
     server.register_token_generator("default", BearerTokenGenerator(sign, expires_generator=TOKEN_SECONDS))
     server.register_client_auth_method("none", authenticate_public_client)
     server.register_grant(CodeGrant, [S256Challenge(required=True), OneTokenForBoth()])

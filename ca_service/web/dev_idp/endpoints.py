@@ -76,7 +76,7 @@ def blueprint(provider: DevIdentityProvider) -> Blueprint:
     @pages.get("/authorize")
     def ask() -> Response:
         try:
-            _asked_for_code()
+            _asked_for_code(provider)
             server.get_consent_grant()
         except OAuth2Error as error:
             return _authorization_refused(error)
@@ -98,7 +98,7 @@ def blueprint(provider: DevIdentityProvider) -> Blueprint:
         email = request.form.get("email", "").strip()
         denied = request.form.get("decision") == "deny"
         try:
-            _asked_for_code()
+            _asked_for_code(provider)
             grant = server.get_consent_grant(end_user=email)
             if not denied and not _EMAIL.fullmatch(email):
                 return _login_form("That is not an e-mail address; expected one like ada@example.com.", 400)
@@ -146,7 +146,7 @@ def blueprint(provider: DevIdentityProvider) -> Blueprint:
             "login.html",
             status,
             csrf_token=provider.form_token(visitor),
-            client_id=CLIENT_ID,
+            client_id=request.values.get("client_id", CLIENT_ID),
             destination=loopback_origin(redirect_uri),
             problem=problem,
         )
@@ -157,12 +157,12 @@ def blueprint(provider: DevIdentityProvider) -> Blueprint:
     return pages
 
 
-def _asked_for_code() -> None:
+def _asked_for_code(provider: DevIdentityProvider) -> None:
     """Refuse a response type other than `code` before Authlib does, which fails on what it may not quote."""
     if request.values.get("response_type") == "code":
         return
     redirect_uri = request.values.get("redirect_uri", "")
-    known = request.values.get("client_id") == CLIENT_ID and loopback_origin(redirect_uri)
+    known = request.values.get("client_id") in provider.audiences and loopback_origin(redirect_uri)
     raise UnsupportedResponseTypeError(
         "",
         "response_type must be code",

@@ -22,7 +22,10 @@ PATH = "/dev-idp"
 """Where the provider lives below the service's URL; `serve` refuses an issuer file that names such a URL."""
 
 CLIENT_ID = "sigstore"
-"""The one client: public, as the stock Sigstore clients present themselves."""
+"""The client of signers: public, as the stock Sigstore clients present themselves."""
+
+ADMIN_CLIENT_ID = "ca-service-admin"
+"""The client of administrators, unless the settings say otherwise: public too, for `ca-service login`."""
 
 CODE_SECONDS = 60
 TOKEN_SECONDS = 600
@@ -35,6 +38,7 @@ class AuthorizationCode:
     """What one login granted, sealed into the code itself so that every worker can read it."""
 
     identifier: str
+    client_id: str
     redirect_uri: str
     scope: str
     nonce: str | None
@@ -59,8 +63,20 @@ class DevIdentityProvider:
     redeemed codes. Nothing of it is ever written to a configuration file.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
-        """Take the service's URL (scheme, host and port) and a clock in seconds since 1970."""
+    def __init__(
+        self,
+        url: str,
+        *,
+        admin_client: str = ADMIN_CLIENT_ID,
+        admin_audience: str = ADMIN_CLIENT_ID,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Take the service's URL (scheme, host and port) and a clock in seconds since 1970.
+
+        `admin_client` is the client by which administrators log in; their tokens are for `admin_audience`.
+        """
+        self.audiences = {admin_client: admin_audience, CLIENT_ID: CLIENT_ID}
+        """Whom a token is for, by the client that a login gave it to."""
         self.url = url.rstrip("/")
         self.issuer_url = self.url + PATH
         self.mint_secret = secrets.token_urlsafe(32)
@@ -152,12 +168,21 @@ class DevIdentityProvider:
         return claims if isinstance(expires, int) and expires > self._clock() else None
 
     def issue_code(
-        self, *, email: str, redirect_uri: str, scope: str, nonce: str | None, challenge: str, method: str
+        self,
+        *,
+        client_id: str,
+        email: str,
+        redirect_uri: str,
+        scope: str,
+        nonce: str | None,
+        challenge: str,
+        method: str,
     ) -> str:
         """Seal what a login granted into an authorization code, good for 60 seconds (RFC 6749 §4.1.2)."""
         now = int(self._clock())
         code = AuthorizationCode(
             identifier=secrets.token_hex(16),
+            client_id=client_id,
             redirect_uri=redirect_uri,
             scope=scope,
             nonce=nonce,

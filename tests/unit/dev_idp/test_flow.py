@@ -47,6 +47,17 @@ def test_a_login_gives_one_signed_id_token_under_both_names(browser: Browser, cl
     }
 
 
+def test_administrators_have_a_client_and_an_audience_of_their_own(browser: Browser) -> None:
+    admin = {"client_id": "ca-service-admin"}
+    for headers in ({}, BASIC):
+        # A code is for the client that asked, so that no signing client can make an administrator's token.
+        stolen = browser.redeem(browser.code(**admin), headers, client_id=None if headers else "sigstore")
+        assert (stolen.status_code, stolen.get_json()["error"]) == (400, "invalid_grant")
+    reply = browser.redeem(browser.code(**admin), {}, **admin)
+    keys = KeySet.import_key_set(browser.client.get("/dev-idp/jwks").get_json())
+    assert jwt.decode(reply.get_json()["id_token"], keys, ["RS256"]).claims["aud"] == "ca-service-admin"
+
+
 def test_jwks_publishes_no_private_half(browser: Browser) -> None:
     document = browser.client.get("/dev-idp/jwks").json
     assert document is not None
