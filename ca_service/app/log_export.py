@@ -92,12 +92,12 @@ def export_log(settings: Settings, folder: Path, clock: Clock) -> Iterator[tuple
     forks: list[LogForked] = []
     try:
         database.check()
-        issuing = material.certificates(settings)[0]
+        valid = material.validity(material.chains(settings))
         shards = SqlLogShards(database, clock).all()
         if not shards:
             raise ConfigurationError("the database has no log; was it made with this directory?")
         for shard in shards:
-            address = material.log_address(settings, issuing, shard, clock() // 1000)
+            address = material.log_address(settings, valid, shard, clock() // 1000)
             log = StaticLog(shard.identity, SqlLogReader(database, shard.name), address)
             files = LogFolder(folder, shard.name)
             try:

@@ -4,11 +4,10 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Mapping
-
-from cryptography import x509
+from collections.abc import Callable, Iterator, Mapping
 
 from ca_service.app.material import LogKeys, log_address
+from ca_service.authority.authorities import Authorities
 from ca_service.authority.log import LogIdentity
 from ca_service.authority.log_shards import (
     FREEZE_AFTER_SECONDS,
@@ -38,11 +37,15 @@ class ShardFiles(Mapping[str, StaticLog]):
     """Every shard as static files, by name, as it is at this moment."""
 
     def __init__(
-        self, settings: Settings, issuing: x509.Certificate, log: Mapping[str, ServedLog], clock: Clock
+        self,
+        settings: Settings,
+        authorities: Callable[[], Authorities],
+        log: Mapping[str, ServedLog],
+        clock: Clock,
     ) -> None:
         """Take the shards, and what their descriptions tell of them."""
         self._settings = settings
-        self._issuing = issuing
+        self._authorities = authorities
         self._log = log
         self._clock = clock
 
@@ -50,7 +53,8 @@ class ShardFiles(Mapping[str, StaticLog]):
         """The shard of this name; KeyError when there is none, StoreUnavailable when nobody can tell."""
         served = self._log[name]
         shard = served.shard or LogShard(served.identity)
-        address = log_address(self._settings, self._issuing, shard, self._clock() // 1000)
+        ours = self._authorities()
+        address = log_address(self._settings, (ours.since, ours.until), shard, self._clock() // 1000)
         return StaticLog(served.identity, served.reader, address, served.codec)
 
     def __iter__(self) -> Iterator[str]:
@@ -69,7 +73,7 @@ class ShardedLog(Mapping[str, ServedLog]):
         self,
         settings: Settings,
         database: Database,
-        issuing: x509.Certificate,
+        authorities: Callable[[], Authorities],
         keys: LogKeys,
         clock: Clock,
         observer: Observer,
@@ -86,7 +90,7 @@ class ShardedLog(Mapping[str, ServedLog]):
         self._readers: dict[str, SqlLogReader] = {}
         self.directory = ShardDirectory(self._store.all, time.monotonic, observer)
         self.sequencer = ShardedSequencer(self.directory, self._sequencer)
-        self.files = ShardFiles(settings, issuing, self, clock)
+        self.files = ShardFiles(settings, authorities, self, clock)
 
     def __getitem__(self, name: str) -> ServedLog:
         """The shard of this name; KeyError when there is none, StoreUnavailable when nobody can tell."""

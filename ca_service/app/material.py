@@ -1,6 +1,6 @@
 """What the service is founded on: keys and certificates, read from the files that the settings name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,23 +31,52 @@ def passphrase(settings: Settings) -> bytes | None:
 
 
 def certificates(settings: Settings) -> list[x509.Certificate]:
-    """The issuing certificate, then its root; raises ConfigurationError."""
-    path = settings.authority.certificates
+    """The first issuing certificate, then its root; raises ConfigurationError."""
+    return _read_chain(settings.authority.certificates, "[authority] certificates")
+
+
+def _read_chain(path: Path, setting: str) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(content_of(path, "[authority] certificates"))
+        return x509.load_pem_x509_certificates(content_of(path, setting))
     except ValueError as error:
-        raise ConfigurationError(
-            f"[authority] certificates: {path} does not hold PEM certificates: {error}"
-        ) from error
+        raise ConfigurationError(f"{setting}: {path} does not hold PEM certificates: {error}") from error
 
 
 def authority(settings: Settings, secret: bytes | None) -> Authority:
-    """The issuing key with its chain; raises ConfigurationError when they do not belong together."""
+    """The first issuing key with its chain; ConfigurationError when they do not belong together."""
     key = read_private_key(settings.authority.key, secret, setting="[authority] key")
     try:
         return Authority.load(certificates(settings), key)
     except ConfigurationError as error:
         raise ConfigurationError(f"[authority] certificates and key: {error.message}") from error
+
+
+CHAIN, ISSUING_KEY = "chain.pem", "issuing.key"
+"""What is in the folder of an authority after the first."""
+
+
+def rotated_folders(settings: Settings) -> list[Path]:
+    """The folder of each authority after the first, by name; raises ConfigurationError."""
+    folder = settings.authority.rotated_dir
+    try:
+        # What begins with a dot is not finished yet.
+        return sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConfigurationError(
+            f"[authority] rotated_dir: {folder} cannot be read: {error.strerror}"
+        ) from error
+
+
+def rotated_chain(folder: Path) -> list[x509.Certificate]:
+    """The chain in the folder of an authority after the first; raises ConfigurationError."""
+    return _read_chain(folder / CHAIN, "[authority] rotated_dir")
+
+
+def chains(settings: Settings) -> list[list[x509.Certificate]]:
+    """The chain of every authority, the first one's first, without their keys; raises ConfigurationError."""
+    return [certificates(settings), *map(rotated_chain, rotated_folders(settings))]
 
 
 class LogKeys:
@@ -102,16 +131,29 @@ def log_key_file(settings: Settings, shard: str) -> Path:
     return settings.log.keys_dir / f"log-{shard}.key"
 
 
-def log_address(settings: Settings, issuing: x509.Certificate, shard: LogShard, now: int) -> LogAddress:
+Validity = tuple[datetime, datetime]
+"""From the first issuing certificate's notBefore to the last one's notAfter."""
+
+
+def validity(chains: Iterable[Sequence[x509.Certificate]]) -> Validity:
+    """When certificates below any of these issuing certificates (each the first of a chain) can be valid."""
+    issuing = [chain[0] for chain in chains]
+    return (
+        min(each.not_valid_before_utc for each in issuing),
+        max(each.not_valid_after_utc for each in issuing),
+    )
+
+
+def log_address(settings: Settings, valid: Validity, shard: LogShard, now: int) -> LogAddress:
     """Where a shard is found and what it takes, and its state at `now` (seconds since 1970).
 
-    Its certificates expire no later than the one that issues them.
+    Its certificates expire no later than those that issue them.
     """
-    since, ends = issuing.not_valid_before_utc, shard.period.ends
+    (since, until), ends = valid, shard.period.ends
     return LogAddress(
         url=f"{settings.service.url}/ctlog/{shard.name}",
         expires_from=max(since, datetime.fromtimestamp(shard.period.starts, UTC)),
-        expires_until=issuing.not_valid_after_utc if ends is None else datetime.fromtimestamp(ends, UTC),
+        expires_until=until if ends is None else datetime.fromtimestamp(ends, UTC),
         used_from=max(since, datetime.fromtimestamp(shard.trusted_from, UTC)),
         state=shard.state(now + settings.authority.lifetime_seconds),
     )

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ca_service.app import material
+from ca_service.app.authorities import read_authorities
 from ca_service.app.log_rotation import Rotation
+from ca_service.authority.authorities import Authorities
 from ca_service.authority.log_shards import LogShard, ShardState
 from ca_service.authority.mark import CrlName, Discrepancy, Mark, discrepancies
 from ca_service.authority.ports import Actor, Clock, Observer
@@ -22,7 +24,6 @@ from ca_service.authority.published import (
 )
 from ca_service.errors import CAError, MarkMissing, MarkUnavailable
 from ca_service.files.high_water_mark import MarkFile
-from ca_service.pki.authority_certificates import Authority
 from ca_service.settings import Settings
 from ca_service.store.audit import SqlAudit
 from ca_service.store.database import Database
@@ -30,7 +31,6 @@ from ca_service.store.position import SqlPosition
 from ca_service.store.recovery import CrlFloor, lift
 from ca_service.store.revocations import SqlRevocations
 from ca_service.store.shards import SqlShards
-from ca_service.vocabulary import KeyId
 
 _REASON = "the database was rolled back to an older state: entries of this log were lost"
 
@@ -71,9 +71,9 @@ class Recovery:
     actor: Actor
 
     @cached_property
-    def authority(self) -> Authority:
-        """The issuing key, which signs the CRLs anew; raises ConfigurationError."""
-        return material.authority(self.settings, material.passphrase(self.settings))
+    def authorities(self) -> Authorities:
+        """The issuing keys, which sign their CRLs anew; raises ConfigurationError."""
+        return read_authorities(self.settings, material.passphrase(self.settings))
 
     @property
     def _mark(self) -> MarkFile:
@@ -92,7 +92,7 @@ class Recovery:
 
     def read(self, ders: Iterable[tuple[str, bytes]]) -> tuple[list[PublishedList], list[str]]:
         """Verify CRLs, each with where it came from; those of our shards, and why others are left out."""
-        authorities: Mapping[KeyId, Authority] = {self.authority.key_id: self.authority}
+        authorities = self.authorities.by_key
         lists, refused = [], []
         for source, der in ders:
             try:
@@ -190,7 +190,7 @@ class Recovery:
 
     def _publication(self) -> Publication:
         return Publication(
-            authorities={self.authority.key_id: self.authority},
+            authorities=lambda: self.authorities,
             shards=SqlShards(self.database),
             root_crls={},
             status_url=self.settings.service.status_url,

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from flask import Flask
 
 from ca_service.app import material
+from ca_service.app.authorities import AuthoritiesInForce
 from ca_service.app.issuers import IssuersInForce
 from ca_service.app.log_export import LogExport
 from ca_service.app.log_shards import ShardedLog
@@ -21,7 +22,7 @@ from ca_service.app.rollback import guard_of
 from ca_service.authority.admission import Admission, RateLimits
 from ca_service.authority.guarded import GuardedRevocations, GuardedShards
 from ca_service.authority.issuance import Issuance, IssuancePolicy
-from ca_service.authority.ports import RateLimiter
+from ca_service.authority.ports import Clock, RateLimiter
 from ca_service.authority.publication import Publication, PublicationPolicy
 from ca_service.authority.revocation import RevocationDesk
 from ca_service.authority.rollback import RollbackGuard
@@ -58,7 +59,7 @@ class Service:
 
     settings: Settings
     database: Database
-    authority: Authority
+    authorities: AuthoritiesInForce
     log: ShardedLog
     guard: RollbackGuard
     issuers: IssuersInForce
@@ -75,6 +76,11 @@ class Service:
     dev: DevIdentityProvider | None = None
     _stopping: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def authority(self) -> Authority:
+        """The authority that issues now."""
+        return self.authorities.issuing()
+
     def after_fork(self) -> None:
         """Begin what belongs to a worker process: the threads that keep CRLs, tree head and files fresh."""
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
@@ -87,6 +93,7 @@ class Service:
     def checks(self) -> Mapping[str, str | None]:
         """Ask each part that issuing needs whether it works: its name, and None or what is wrong."""
         return {
+            "issuing keys": _trouble(self.authorities.check),
             "database": _trouble(self.database.check),
             "log": _trouble(self.log.check),
             "high-water mark": _trouble(self.guard.check),
@@ -103,6 +110,7 @@ class Service:
             try:
                 # First: from a database that was rolled back nothing is signed, no list and no tree head.
                 self.guard.catch_up()
+                self.authorities.check()
                 self.publication.refresh()
                 self.log.keep_house()
                 self.token_uses.sweep()
@@ -119,7 +127,13 @@ class Service:
                 self.observer.count("high_water_mark_failed", reason=error.reason)
 
 
-def build_service(settings: Settings, dev: DevIdentityProvider | None = None) -> Service:
+def _clock() -> TimestampMs:
+    return TimestampMs(time.time_ns() // 1_000_000)
+
+
+def build_service(
+    settings: Settings, dev: DevIdentityProvider | None = None, clock: Clock = _clock
+) -> Service:
     """Join the parts as the settings say; `dev` adds the development identity provider, in memory.
 
     Opens no connection and starts no thread. Raises ConfigurationError naming the setting at fault.
@@ -127,45 +141,45 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
     secret = material.passphrase(settings)
     observer = PrometheusObserver()
     database = Database(settings.database.url, folder=settings.folder)
-    authority = material.authority(settings, secret)
-    log_keys = material.LogKeys(settings, authority, secret)
+    authorities = AuthoritiesInForce(settings, secret, clock)
+    log_keys = material.LogKeys(settings, authorities.issuing(), secret)
     guard = guard_of(settings, database, observer)
-    sharded_log = ShardedLog(settings, database, authority.certificate, log_keys, _clock, observer, guard)
+    sharded_log = ShardedLog(settings, database, authorities.current, log_keys, clock, observer, guard)
     issuers = IssuersInForce(settings, dev.issuer() if dev else None)
     tokens = TokenVerifier(
         issuers.current,
         OutboundClient(settings.oidc.private_networks).get,
-        _clock,
+        clock,
         built_in_keys={dev.issuer_url: dev.jwks()} if dev else {},
         stale_seconds=settings.oidc.stale_keys_hours * 3600,
         observer=observer,
     )
-    revocations = GuardedRevocations(SqlRevocations(database, _clock), guard)
+    revocations = GuardedRevocations(SqlRevocations(database, clock), guard)
     publication = Publication(
-        authorities={authority.key_id: authority},
+        authorities=authorities.current,
         shards=GuardedShards(SqlShards(database), guard),
-        root_crls=material.root_crls(settings, authority),
+        root_crls=material.root_crls(settings, authorities.issuing()),
         status_url=settings.service.status_url,
         policy=PublicationPolicy(
             valid_seconds=settings.crl.valid_hours * 3600, refresh_seconds=settings.crl.refresh_hours * 3600
         ),
-        clock=_clock,
+        clock=clock,
         observer=observer,
     )
     return Service(
         settings=settings,
         database=database,
-        authority=authority,
+        authorities=authorities,
         log=sharded_log,
         guard=guard,
         issuers=issuers,
         tokens=tokens,
         issuance=Issuance(
-            authority=authority,
+            authorities=authorities.current,
             sign_with_log_key=log_keys.sign,
             verify_token=tokens.verify,
             sequencer=sharded_log.sequencer,
-            blocks=SqlBlocks(database, _clock),
+            blocks=SqlBlocks(database, clock),
             publication=publication,
             policy=IssuancePolicy(
                 lifetime_seconds=settings.authority.lifetime_seconds,
@@ -174,7 +188,7 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
                 single_use_tokens=settings.oidc.single_use_tokens,
             ),
             status_url=settings.service.status_url,
-            clock=_clock,
+            clock=clock,
             random_bytes=os.urandom,
             observer=observer,
             admission=_admission(settings, observer),
@@ -182,27 +196,28 @@ def build_service(settings: Settings, dev: DevIdentityProvider | None = None) ->
         ),
         revocations=revocations,
         responder=StatusResponder(
-            authorities=[authority],
+            authorities=authorities.current,
             revocations=revocations,
             policy=StatusPolicy(
                 valid_seconds=settings.ocsp.valid_hours * 3600,
                 max_age_seconds=settings.ocsp.max_age_seconds,
             ),
-            clock=_clock,
+            clock=clock,
             observer=observer,
         ),
         publication=publication,
         desk=RevocationDesk(
-            issued=SqlIssuedCertificates(database), revocations=revocations, clock=_clock, observer=observer
+            issued=SqlIssuedCertificates(database), revocations=revocations, clock=clock, observer=observer
         ),
         trust=TrustMaterial(
-            authorities=[authority],
+            authorities=authorities.current,
             logs=sharded_log.directory.all,
             current_log=sharded_log.current,
             url=settings.service.url,
             organization=settings.service.organization,
+            clock=clock,
         ),
-        token_uses=SqlTokenUses(database, _clock),
+        token_uses=SqlTokenUses(database, clock),
         observer=observer,
         export=_export(settings, sharded_log, observer),
         dev=dev,
@@ -255,10 +270,6 @@ def _admission(settings: Settings, observer: PrometheusObserver) -> Admission:
 def _export(settings: Settings, log: ShardedLog, observer: PrometheusObserver) -> LogExport | None:
     folder = settings.log.export_dir
     return None if folder is None else LogExport(log.files, folder, observer)
-
-
-def _clock() -> TimestampMs:
-    return TimestampMs(time.time_ns() // 1_000_000)
 
 
 def _trouble(check: Callable[[], object]) -> str | None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from time import perf_counter
 
 from ca_service.authority.admission import Admission, token_use
+from ca_service.authority.authorities import Authorities
 from ca_service.authority.ports import Allowance, Blocks, Clock, Observer, PendingCertificate, Sequencer
 from ca_service.authority.publication import Publication
 from ca_service.errors import AuthorityRetired, CAError
@@ -72,7 +73,7 @@ class Issuance:
     def __init__(
         self,
         *,
-        authority: Authority,
+        authorities: Callable[[], Authorities],
         sign_with_log_key: Callable[[LogId, bytes], bytes],
         verify_token: Callable[[str], VerifiedToken],
         sequencer: Sequencer,
@@ -91,7 +92,7 @@ class Issuance:
         Without an `admission` identities may ask as often as they like. `require_newest` raises RolledBack
         when the database is not the newest there was: RollbackGuard.refuse_when_behind.
         """
-        self._authority = authority
+        self._authorities = authorities
         self._sign_with_log_key = sign_with_log_key
         self._verify_token = verify_token
         self._sequencer = sequencer
@@ -99,14 +100,12 @@ class Issuance:
         self._publication = publication
         self._policy = policy
         self._ocsp_url = f"{status_url}/ocsp"
-        self._ca_issuers_url = f"{status_url}/ca/{authority.key_id}.crt"
+        self._ca_issuers_prefix = f"{status_url}/ca/"
         self._clock = clock
         self._random_bytes = random_bytes
         self._observer = observer
         self._admission = admission
         self._require_newest = require_newest
-        self._issues_until = int(authority.issues_until.timestamp())
-        self._chain_pems = tuple(certificate_pem(der) for der in authority.chain_der)
 
     def issue(self, token: str, key: PublicKeyProof | CsrProof) -> IssuedChain:
         """Check the token and the proof, log the precertificate, and return the certificate with its chain.
@@ -139,8 +138,8 @@ class Issuance:
         self._observer.duration("decide", decided - started)
 
         # (4) The precertificate, with the URLs that its status will be asked at for years.
-        profile, shard = self._profile(principal, client_key)
-        precertificate = build_precertificate(self._authority, profile)
+        authority, profile, shard = self._profile(principal, client_key)
+        precertificate = build_precertificate(authority, profile)
         built = perf_counter()
         self._observer.duration("precertificate", built - decided)
 
@@ -148,11 +147,11 @@ class Issuance:
         sequenced = self._sequencer.append(
             PendingCertificate(
                 serial=profile.serial,
-                authority_key=self._authority.key_id,
+                authority_key=authority.key_id,
                 precertificate=precertificate.der,
                 tbs=precertificate.tbs,
-                issuer_key_hash=self._authority.issuer_key_hash,
-                chain=self._authority.chain_der,
+                issuer_key_hash=authority.issuer_key_hash,
+                chain=authority.chain_der,
                 subject=principal.subject,
                 oidc_issuer=principal.oidc_issuer,
                 oidc_subject=principal.oidc_subject,
@@ -173,10 +172,10 @@ class Issuance:
             leaf_index_extensions(sequenced.leaf_index),
             self._sign_with_log_key(sequenced.log_id, sequenced.leaf),
         )
-        certificate = build_certificate(self._authority, precertificate, encode_sct_list([sct]))
+        certificate = build_certificate(authority, precertificate, encode_sct_list([sct]))
         self._observer.duration("certificate", perf_counter() - logged)
         return IssuedChain(
-            certificates=(certificate_pem(certificate), *self._chain_pems),
+            certificates=(certificate_pem(certificate), *authority.chain_pems),
             serial=profile.serial,
             leaf_index=sequenced.leaf_index,
             allowance=allowance,
@@ -189,18 +188,21 @@ class Issuance:
         verify_possession(client_key.public_key, key.proof, principal.challenges)
         return client_key
 
-    def _profile(self, principal: Principal, client_key: ClientKey) -> tuple[LeafProfile, str]:
+    def _profile(self, principal: Principal, client_key: ClientKey) -> tuple[Authority, LeafProfile, str]:
         # Floored to the second: a notBefore in the future is refused by clients whose clock is exact.
         not_before = self._clock() // 1000
-        if not_before >= self._issues_until:
+        authority = self._authorities().issuing(not_before)
+        issues_until = int(authority.issues_until.timestamp())
+        if not_before >= issues_until:
             raise AuthorityRetired(
-                f"the issuing certificate {self._authority.key_id} issued until "
-                f"{self._authority.issues_until:%Y-%m-%dT%H:%M:%SZ}; the operator must rotate the authority"
+                f"the issuing certificate {authority.key_id} issued until "
+                f"{authority.issues_until:%Y-%m-%dT%H:%M:%SZ}; the operator must rotate the authority"
             )
-        not_after = min(not_before + self._policy.lifetime_seconds, self._issues_until)
+        not_after = min(not_before + self._policy.lifetime_seconds, issues_until)
         serial = random_serial(self._random_bytes)
         shard = shard_name(not_before, serial, self._policy.crl_subshards)
         return (
+            authority,
             LeafProfile(
                 spki=client_key.spki,
                 subject=principal.subject,
@@ -209,9 +211,9 @@ class Issuance:
                 not_before=datetime.fromtimestamp(not_before, UTC),
                 not_after=datetime.fromtimestamp(not_after, UTC),
                 ocsp_url=self._ocsp_url,
-                ca_issuers_url=self._ca_issuers_url,
+                ca_issuers_url=f"{self._ca_issuers_prefix}{authority.key_id}.crt",
                 # The shard's first CRL is stored, and so served, before a leaf can name it.
-                crl_url=self._publication.ensure(self._authority.key_id, shard, not_before),
+                crl_url=self._publication.ensure(authority.key_id, shard, not_before),
             ),
             shard,
         )

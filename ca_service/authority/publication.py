@@ -5,12 +5,13 @@ so a CRL that is served never lacks a revocation that was committed before the r
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from ca_service.authority.authorities import Authorities
 from ca_service.authority.ports import BuiltCrl, Clock, CrlShard, CrlStanding, Observer, Revocation, Shards
-from ca_service.errors import CAError, StoreUnavailable
+from ca_service.errors import CAError, ConfigurationError, StoreUnavailable
 from ca_service.pki.authority_certificates import Authority
 from ca_service.pki.crl import Entry, build_crl, verify_crl
 from ca_service.vocabulary import KeyId
@@ -55,7 +56,7 @@ class Publication:
     def __init__(
         self,
         *,
-        authorities: Mapping[KeyId, Authority],
+        authorities: Callable[[], Authorities],
         shards: Shards,
         root_crls: Mapping[KeyId, PublishedCrl],
         status_url: str,
@@ -101,7 +102,7 @@ class Publication:
         key = KeyId(key_id)
         if name == "root":
             return self._root_crls.get(key)
-        if key not in self._authorities:
+        if key not in self._authorities().by_key:
             return None
         shard = self._shards.get(key, name)
         if shard is None:
@@ -173,15 +174,14 @@ class Publication:
     def _build(self, shard: CrlShard, crl_number: int, revocations: Iterable[Revocation]) -> BuiltCrl | None:
         if not self._is_due(shard):
             return None  # another worker was first, while this one waited for the lock
-        authority = self._authorities[shard.authority_key]
-        built = self._sign(authority, shard.url, shard.covers_from, crl_number, revocations)
+        built = self._sign(self._authority(shard.authority_key), shard.url, shard.covers_from, crl_number, revocations)
         self._observer.count("crl_built")
         return built
 
     def _first_crl(self, authority_key: KeyId, name: str, url: str, issued_at: int) -> CrlShard:
         opened = datetime.fromtimestamp(issued_at, UTC)
         covers_from = int(opened.replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp())
-        first = self._sign(self._authorities[authority_key], url, covers_from, 1, ())
+        first = self._sign(self._authority(authority_key), url, covers_from, 1, ())
         return CrlShard(
             authority_key=authority_key,
             name=name,
@@ -194,6 +194,15 @@ class Publication:
             next_update=first.next_update,
             crl=first.crl,
         )
+
+    def _authority(self, key: KeyId) -> Authority:
+        authority = self._authorities().by_key.get(key)
+        if authority is None:
+            raise ConfigurationError(
+                f"the database has CRLs of the issuing key {key}, which this host has not; copy its folder to"
+                " [authority] rotated_dir from the host where it was made"
+            )
+        return authority
 
     def _sign(
         self,

@@ -3,14 +3,13 @@
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from ca_service.authority.authorities import Authorities
 from ca_service.authority.ports import CertificateStatus, Clock, Observer, Revocations
 from ca_service.errors import CAError
-from ca_service.pki.authority_certificates import Authority
-from ca_service.pki.keys import subject_public_key
 from ca_service.pki.ocsp import (
     CertId,
     CertStatus,
@@ -61,20 +60,18 @@ class StatusResponder:
     def __init__(
         self,
         *,
-        authorities: Sequence[Authority],
+        authorities: Callable[[], Authorities],
         revocations: Revocations,
         policy: StatusPolicy,
         clock: Clock,
         observer: Observer,
     ) -> None:
-        """Join the collaborators; every authority that ever issued stays in the list."""
+        """Join the collaborators; every authority that ever issued stays among the authorities."""
         self._revocations = revocations
         self._policy = policy
         self._clock = clock
         self._observer = observer
-        self._by_hashes = {
-            hashes: authority for authority in authorities for hashes in _issuer_hashes(authority)
-        }
+        self._authorities = authorities
         self._cache: OrderedDict[bytes, tuple[int, OcspAnswer]] = OrderedDict()
         self._cache_lock = threading.Lock()
 
@@ -98,8 +95,9 @@ class StatusResponder:
 
     def _answer(self, request: bytes, generation: int) -> OcspAnswer:
         asked = parse_request(request)
+        ours = self._authorities()
         authorities = {
-            self._by_hashes.get((cert_id.hash_name, cert_id.issuer_name_hash, cert_id.issuer_key_hash))
+            ours.named((cert_id.hash_name, cert_id.issuer_name_hash, cert_id.issuer_key_hash))
             for cert_id in asked.cert_ids
         }
         authority = authorities.pop()
@@ -176,13 +174,3 @@ class StatusResponder:
         return OcspAnswer(
             der=error_response(status), cacheable=False, produced_at=now, next_update=now, max_age=0, etag=""
         )
-
-
-def _issuer_hashes(authority: Authority) -> list[tuple[str, bytes, bytes]]:
-    """How a CertID may name it: hash algorithm, hash of its name, hash of its key (RFC 6960 §4.1.1)."""
-    name = authority.subject_der
-    bits = subject_public_key(authority.spki)
-    return [
-        (algorithm, hashlib.new(algorithm, name).digest(), hashlib.new(algorithm, bits).digest())
-        for algorithm in ("sha1", "sha256", "sha384", "sha512")
-    ]

@@ -8,11 +8,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from ca_service.authority.authorities import Authorities
 from ca_service.authority.log import LogIdentity
 from ca_service.authority.log_shards import LogShard
+from ca_service.authority.ports import Clock
 from ca_service.pki.authority_certificates import Authority
-from ca_service.pki.keys import key_id
-from ca_service.pki.pem import certificate_pem, public_key_pem
+from ca_service.pki.keys import key_id as key_id_of
+from ca_service.pki.pem import public_key_pem
 from ca_service.pki.trusted_root import (
     Json,
     SigningService,
@@ -50,41 +52,43 @@ class TrustMaterial:
     def __init__(
         self,
         *,
-        authorities: Sequence[Authority],
+        authorities: Callable[[], Authorities],
         logs: Callable[[], Sequence[LogShard]],
         current_log: Callable[[], LogIdentity],
         url: str,
         organization: str,
+        clock: Clock,
     ) -> None:
-        """Take every authority whose certificates are still trusted, newest first.
+        """Take every authority whose certificates are trusted, also those that only will issue.
 
         `logs` tells every shard there is, prepared, in use or closed; `current_log` that of certificates
         issued now. Both may raise Unavailable.
         """
-        self._authorities = tuple(authorities)
+        self._authorities = authorities
+        self._clock = clock
         self._logs = logs
         self._current_log = current_log
         self._url = url
         self._organization = organization
-        # No certificate and no SCT is older than the first authority, so that is when trust begins.
-        self._since = min(each.certificate.not_valid_before_utc for each in authorities)
-        self._certificates = {
-            key_id(each.public_key()): der
-            for authority in authorities
-            for each, der in zip(authority.chain, authority.chain_der, strict=True)
-        }
 
     def chains(self) -> list[list[str]]:
-        """Each authority's chain as PEM texts, the issuing certificate first and the root last."""
-        return [[certificate_pem(der) for der in authority.chain_der] for authority in self._authorities]
+        """Each authority's chain as PEM texts, the issuing certificate first and the root last.
+
+        The first chain is that of the authority that issues now.
+        """
+        return [list(authority.chain_pems) for authority in self._trusted()]
 
     def roots_der(self) -> list[bytes]:
         """The root certificates, each once."""
-        return list(dict.fromkeys(authority.chain_der[-1] for authority in self._authorities))
+        return list(dict.fromkeys(authority.chain_der[-1] for authority in self._trusted()))
 
     def certificate_der(self, key_id: str) -> bytes | None:
         """The certificate of one of the authority's keys, issuing or root, or None."""
-        return self._certificates.get(key_id)  # type: ignore[call-overload,no-any-return]  # KeyId is a str
+        for authority in self._authorities():
+            for certificate, der in zip(authority.chain, authority.chain_der, strict=True):
+                if key_id_of(certificate.public_key()) == key_id:
+                    return der
+        return None
 
     def log_public_key_pem(self) -> str:
         """The public key of the shard that logs what is issued now; raises Unavailable."""
@@ -120,11 +124,19 @@ class TrustMaterial:
 
     def _trusted_root(self, rekors: Sequence[OutsideRekor], tsas: Sequence[OutsideTsa]) -> Mapping[str, Json]:
         return trusted_root(
-            [TrustedAuthority(authority.chain, self._url) for authority in self._authorities],
+            [TrustedAuthority(authority.chain, self._url) for authority in self._trusted()],
             [self._trusted_log(shard) for shard in self._logs()],
             [TrustedAuthority(tsa.chain, tsa.url) for tsa in tsas],
             [TrustedLog(rekor.url, rekor.public_key, self._since) for rekor in rekors],
         )
+
+    def _trusted(self) -> Sequence[Authority]:
+        return self._authorities().as_trusted(self._clock() // 1000)
+
+    @property
+    def _since(self) -> datetime:
+        """When trust begins: no certificate and no SCT is older than the first authority."""
+        return self._authorities().since
 
     def _trusted_log(self, shard: LogShard) -> TrustedLog:
         """A shard with the time in which its SCTs are made; clients refuse those from outside it."""

@@ -9,8 +9,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ca_service.app import material
+from ca_service.app.authorities import read_authorities
 from ca_service.app.issuers import read_issuers
 from ca_service.app.rollback import guard_of
+from ca_service.authority.authorities import Authorities
 from ca_service.authority.log import CLOCK_TOLERANCE_MS
 from ca_service.authority.log_shards import LogShard, ShardState
 from ca_service.authority.ports import TreeHead
@@ -29,6 +31,7 @@ from ca_service.settings import Settings
 from ca_service.store.database import Database
 from ca_service.store.log_shards import SqlLogShards
 from ca_service.store.logs import SqlLogReader
+from ca_service.store.shards import SqlShards
 from ca_service.vocabulary import format_seconds, format_time
 
 GOOD, WARNING, FAILED = "good", "warning", "failed"
@@ -50,19 +53,19 @@ def examine(settings: Settings, *, ask_issuers: bool) -> Iterator[Finding]:
     """Look at everything that `serve` needs; `ask_issuers` also asks each identity provider for its keys."""
     now = datetime.now(UTC)
     yield from _guarded("address", lambda: _address(settings))
-    secret, authority, keys = None, None, None
+    secret, authorities, keys = None, None, None
     try:
         secret = material.passphrase(settings)
-        authority = material.authority(settings, secret)
+        authorities = read_authorities(settings, secret)
     except ConfigurationError as error:
         yield Finding("issuing key and certificate", FAILED, error.message)
-    if authority is not None:
-        issuing = authority
-        yield from _authority(issuing, now)
+    if authorities is not None:
+        issuing = authorities.issuing(int(now.timestamp()))
+        yield from _authorities(authorities, now)
         yield from _guarded("root CRL", lambda: _root_crl(settings, issuing, now))
         keys = material.LogKeys(settings, issuing, secret)
     yield from _root_key(settings)
-    yield from _database(settings, keys)
+    yield from _database(settings, keys, authorities)
     yield from _guarded("high-water mark", lambda: _mark(settings))
     yield from _guarded("redis", lambda: _redis(settings))
     yield from _guarded("issuers", lambda: _issuers(settings, ask=ask_issuers))
@@ -84,14 +87,25 @@ def _address(settings: Settings) -> Iterator[Finding]:
         yield Finding("address", WARNING, "[service] url is plain http: tokens travel in the clear")
 
 
-def _authority(authority: Authority, now: datetime) -> Iterator[Finding]:
-    until = format_time(authority.issues_until)
-    if now >= authority.issues_until:
-        yield Finding("issuing certificate", FAILED, f"issued until {until}; a new one is needed")
-    elif now >= authority.issues_until - _SOON_ISSUES:
-        yield Finding("issuing certificate", WARNING, f"issues until {until}; prepare the next one")
+def _authorities(authorities: Authorities, now: datetime) -> Iterator[Finding]:
+    seconds = int(now.timestamp())
+    issuing, following = authorities.issuing(seconds), authorities.following(seconds)
+    covered = bool(following) and following[0].certificate.not_valid_before_utc <= issuing.issues_until
+    until = format_time(issuing.issues_until)
+    if now >= issuing.issues_until:
+        verdict, said = FAILED, f"issued until {until}; a new one is needed: `ca-service rotate authority`"
+    elif now >= issuing.issues_until - _SOON_ISSUES and not covered:
+        verdict, said = WARNING, f"issues until {until}; prepare the next one: `ca-service rotate authority`"
     else:
-        yield Finding("issuing certificate", GOOD, f"fits its key and chain, issues until {until}")
+        verdict, said = GOOD, f"fits its key and chain, issues until {until}"
+    yield Finding("issuing certificate", verdict, f"{issuing.key_id}: {said}")
+    for authority in authorities:
+        starts = format_time(authority.certificate.not_valid_before_utc)
+        if authority in following:
+            yield Finding("issuing certificate", GOOD, f"{authority.key_id}: prepared, issues from {starts}")
+        elif authority is not issuing:
+            told = f"{authority.key_id}: since {starts}, issues no more; signs CRLs and OCSP answers until"
+            yield Finding("earlier authority", GOOD, f"{told} {format_time(authority.not_after)}")
 
 
 def _root_crl(settings: Settings, authority: Authority, now: datetime) -> Iterator[Finding]:
@@ -115,18 +129,28 @@ def _root_key(settings: Settings) -> Iterator[Finding]:
         yield Finding("root key", WARNING, f"{root_key} is on this machine; keep it on a medium of its own")
 
 
-def _database(settings: Settings, keys: material.LogKeys | None) -> Iterator[Finding]:
+def _database(
+    settings: Settings, keys: material.LogKeys | None, authorities: Authorities | None
+) -> Iterator[Finding]:
     database = Database(settings.database.url, folder=settings.folder)
     try:
         database.check()
         yield Finding("database", GOOD, f"{database.engine_name} answers, its schema is this version's")
         shards = SqlLogShards(database, clock).all()
         heads = {shard.name: SqlLogReader(database, shard.name).head() for shard in shards}
+        signed_by = {shard.authority_key for shard in SqlShards(database).all()}
     except CAError as error:
         yield Finding("database", FAILED, error.message)
         return
     finally:
         database.close()
+    for key in sorted(signed_by - set(authorities.by_key)) if authorities is not None else ():
+        yield Finding(
+            "issuing key and certificate",
+            FAILED,
+            f"the database has CRLs of the key {key}, which is not here; copy its folder to"
+            f" {settings.authority.rotated_dir} from the host where it was made",
+        )
     yield from _clock_against(heads.values())
     for shard in shards:
         if keys is not None:

@@ -59,22 +59,16 @@ def fsck(settings: "Settings", state: Path | None, processes: int | None, as_jso
 
 
 def _subject(settings: "Settings") -> "Subject":
-    from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from ca_service.app import material
     from ca_service.cli.inspection import Subject
-    from ca_service.errors import ConfigurationError
 
-    path = settings.authority.certificates
-    try:
-        chain = x509.load_pem_x509_certificates(material.content_of(path, "[authority] certificates"))
-    except ValueError as error:
-        raise ConfigurationError(
-            f"[authority] certificates: {path} does not hold PEM certificates: {error}"
-        ) from error
+    first, *rotated = material.chains(settings)
+    # The root, which all of them share, comes last.
+    known = [*(chain[0] for chain in rotated), *first]
     return Subject(
-        settings.database.url, settings.folder, tuple(one.public_bytes(Encoding.DER) for one in chain)
+        settings.database.url, settings.folder, tuple(one.public_bytes(Encoding.DER) for one in known)
     )
 
 

@@ -157,9 +157,14 @@ class Authority:
         return tuple(certificate.public_bytes(Encoding.DER) for certificate in self.chain)
 
     @cached_property
+    def chain_pems(self) -> tuple[str, ...]:
+        """The chain as PEM texts, issuing certificate first, root last."""
+        return tuple(certificate.public_bytes(Encoding.PEM).decode() for certificate in self.chain)
+
+    @cached_property
     def chain_pem(self) -> str:
         """The chain as PEM blocks, issuing certificate first, root last."""
-        return "".join(certificate.public_bytes(Encoding.PEM).decode() for certificate in self.chain)
+        return "".join(self.chain_pems)
 
     @cached_property
     def not_after(self) -> datetime:

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from ca_service.authority.authorities import Authorities
 from ca_service.authority.issuance import shard_name
 from ca_service.authority.log import LogIdentity
 from ca_service.authority.ports import Clock, PendingCertificate
@@ -58,7 +59,7 @@ class Foundation:
         public = log_key.public_key()
         self.log = LogIdentity(shard, origin, log_id_of(public), spki_der(public))
         self.publication = Publication(
-            authorities={self.authority.key_id: self.authority},
+            authorities=lambda: Authorities([self.authority]),
             shards=SqlShards(self.database),
             root_crls={},
             status_url=self.settings.service.status_url,

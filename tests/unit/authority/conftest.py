@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from ca_service.authority.authorities import Authorities
 from ca_service.authority.issuance import Issuance, IssuancePolicy, IssuedChain, PublicKeyProof
 from ca_service.authority.log import LogIdentity, first_tree_head
 from ca_service.authority.ports import Actor, Sequencer
@@ -83,7 +84,7 @@ class SmallAuthority:
     def issuance(self, sequencer: Sequencer | None = None) -> Issuance:
         """Issuing with a token check that believes the test; `sequencer` replaces the real one."""
         return Issuance(
-            authority=self.authority,
+            authorities=lambda: Authorities([self.authority]),
             sign_with_log_key=lambda _, message: digitally_sign(self.log_key, message),
             verify_token=believed,
             sequencer=sequencer or self.sequencer,
@@ -156,6 +157,7 @@ def small(tmp_path: Path) -> Iterator[SmallAuthority]:
         serial=random_serial(os.urandom),
     )
     authority = Authority.load([issuing, root], key)
+    authorities = Authorities([authority])
     log = LogIdentity(
         "2026", "log.example/2026", log_id_of(log_key.public_key()), spki_der(log_key.public_key())
     )
@@ -169,7 +171,7 @@ def small(tmp_path: Path) -> Iterator[SmallAuthority]:
     sequencer = BatchingSequencer(database, log, sign, clock, observer, entries=CertificateEntries())
     revocations = SqlRevocations(database, clock)
     publication = Publication(
-        authorities={authority.key_id: authority},
+        authorities=lambda: authorities,
         shards=SqlShards(database),
         root_crls={},
         status_url=STATUS_URL,
@@ -187,7 +189,7 @@ def small(tmp_path: Path) -> Iterator[SmallAuthority]:
         sequencer=sequencer,
         publication=publication,
         responder=StatusResponder(
-            authorities=[authority],
+            authorities=lambda: authorities,
             revocations=revocations,
             policy=StatusPolicy(valid_seconds=86400, max_age_seconds=60),
             clock=clock,

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ca_service.authority.authorities import Authorities
 from ca_service.authority.log import LogIdentity
 from ca_service.authority.log_shards import (
     LogShard,
@@ -19,7 +20,7 @@ from ca_service.authority.log_shards import (
 from ca_service.authority.trust import TrustMaterial
 from ca_service.errors import LogClosed, LogUnavailable, StoreUnavailable
 from ca_service.pki.keys import spki_der
-from ca_service.vocabulary import LogId, parse_time
+from ca_service.vocabulary import LogId, TimestampMs, parse_time
 from tests.support.pki import FOUNDED, authority, log_key
 from tests.support.store import RecordingObserver
 
@@ -142,7 +143,8 @@ def test_trusted_root_names_every_shard_with_the_time_of_its_scts() -> None:
         for name, period in (("2026", Period(0, start)), ("2027", Period(start)))
     ]
     material = TrustMaterial(
-        authorities=[authority()],
+        authorities=lambda: Authorities([authority()]),
+        clock=lambda: TimestampMs(int(FOUNDED.timestamp() * 1000)),
         logs=lambda: shards,
         current_log=lambda: shards[0].identity,
         url="https://ca.example",
