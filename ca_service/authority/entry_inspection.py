@@ -1,29 +1,23 @@
 """Inspecting log entries: leaf against hash, precertificate, chain and the row that OCSP answers from."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from functools import lru_cache
 from typing import NamedTuple
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-
+from ca_service.authority.chain_inspection import InspectedChain, inspect_chain
 from ca_service.authority.entries import PRECERTIFICATE_KIND
 from ca_service.authority.finding import Finding, shown
 from ca_service.merkle.tree import leaf_hash
-from ca_service.pki.keys import spki_der
 from ca_service.pki.logged import (
     LoggedCertificate,
     LoggedLeaf,
+    poisoned,
     read_certificate,
     read_leaf,
-    verify_precertificate,
+    signature_of,
 )
 from ca_service.vocabulary import SubjectKind, SubjectName, format_serial
-
-_PRINT_OCTETS = 32
 
 
 class LeafRow(NamedTuple):
@@ -53,13 +47,8 @@ class IssuedRow(NamedTuple):
     crl_shard: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Chain:
-    """What an entry's chain says of it, or what is wrong with the chain."""
-
-    issuer_key_hash: bytes = b""
-    public_key: PublicKeyTypes | None = None
-    wrong: tuple[Finding, ...] = ()
+_LEAF_TYPES = tuple(LeafRow.__annotations__.values())
+_ISSUED_TYPES = tuple(IssuedRow.__annotations__.values())
 
 
 @dataclass
@@ -75,7 +64,7 @@ class EntryInspection:
     certificates: Mapping[bytes, bytes]
     roots: frozenset[bytes]
     shard_urls: Mapping[tuple[str, str], str]
-    _chains: dict[bytes, _Chain] = field(default_factory=dict)
+    _chains: dict[bytes, InspectedChain] = field(default_factory=dict)
 
     def where(self, index: int) -> str:
         """An entry in a sentence."""
@@ -98,175 +87,155 @@ class EntryInspection:
             row, its = rows.get(index), known.get(index)
             if row is None:
                 hashes.append(None)
-                found.append(Finding("entry-missing", self.where(index), "a stored leaf", "no row in leaves"))
-                if its is not None:
-                    found.append(
-                        Finding(
-                            "issued-without-entry",
-                            f"issued row {its.serial}",
-                            f"the log entry {self.shard}:{index} that it names",
-                            "no such entry",
-                        )
-                    )
+                found.extend(self._inspect_missing(index, its))
+                continue
+            if tuple(map(type, row)) != _LEAF_TYPES:
+                hashes.append(None)
+                found.extend(wrong_types(f"{self.where(index)}, leaves", row))
                 continue
             hashed = leaf_hash(row.leaf)
             hashes.append(hashed)
             if hashed != row.leaf_hash:
+                expected = f"{hashed.hex()} (of the stored leaf)"
                 found.append(
-                    Finding(
-                        "leaf-hash",
-                        f"{self.where(index)}, leaf hash",
-                        f"{hashed.hex()} (of the stored leaf)",
-                        shown(row.leaf_hash),
-                    )
+                    Finding("leaf-hash", f"{self.where(index)}, leaf hash", expected, shown(row.leaf_hash))
                 )
             if row.kind != self.kind:
                 found.append(
                     Finding("entry-kind", f"{self.where(index)}, kind", self.kind, repr(row.kind[:40]))
                 )
             if certificates:
-                stamp = self._inspect_certificate(row, its, found, newest)
-                newest = max(newest, stamp)
+                newest = max(newest, self._inspect_certificate(row, its, found, newest))
         return hashes, newest, found
+
+    def _inspect_missing(self, index: int, issued: IssuedRow | None) -> Iterator[Finding]:
+        yield Finding("entry-missing", self.where(index), "a stored leaf", "no row in leaves")
+        if issued is not None:
+            yield Finding(
+                "issued-without-entry",
+                f"issued row {issued.serial}",
+                f"the log entry {self.shard}:{index} that it names",
+                "no such entry",
+            )
 
     def _inspect_certificate(
         self, row: LeafRow, issued: IssuedRow | None, found: list[Finding], newest: int
     ) -> int:
-        where = self.where(row.leaf_index)
         try:
             leaf = read_leaf(row.leaf)
             certificate = read_certificate(leaf.tbs)
         except ValueError as error:
-            found.append(
-                Finding(
-                    "leaf-form", f"{where}, leaf", "a MerkleTreeLeaf as this service writes it", str(error)
-                )
-            )
+            form = "a MerkleTreeLeaf as this service writes it"
+            found.append(Finding("leaf-form", f"{self.where(row.leaf_index)}, leaf", form, str(error)))
             return 0
         if leaf.leaf_index != row.leaf_index:
-            found.append(
-                Finding("leaf-index", f"{where}, leaf_index", str(row.leaf_index), str(leaf.leaf_index))
-            )
+            where = f"{self.where(row.leaf_index)}, leaf_index"
+            found.append(Finding("leaf-index", where, str(row.leaf_index), str(leaf.leaf_index)))
         if leaf.timestamp < newest:
-            found.append(
-                Finding(
-                    "leaf-time",
-                    f"{where}, timestamp",
-                    f"at least {newest}, that of an entry before it",
-                    str(leaf.timestamp),
-                )
-            )
-        self._inspect_chain(row, leaf, where, found)
+            where, expected = self.where(row.leaf_index), f"at least {newest}, that of an entry before it"
+            found.append(Finding("leaf-time", f"{where}, timestamp", expected, str(leaf.timestamp)))
+        self._inspect_signature(row, leaf, certificate, found)
         if issued is None:
             found.append(
                 Finding(
                     "entry-without-issued",
-                    where,
+                    self.where(row.leaf_index),
                     f"an issued row of serial {format_serial(certificate.serial)}",
                     "none: OCSP answers `unknown`",
                 )
             )
-        else:
-            found.extend(self._inspect_issued(where, certificate, issued))
+        elif tuple(map(type, issued)) != _ISSUED_TYPES:
+            found.extend(wrong_types(f"issued row of {self.where(row.leaf_index)}", issued))
+        elif not self._is_of(certificate, issued):
+            found.extend(self._inspect_issued(certificate, issued))
         return leaf.timestamp
 
-    def _inspect_chain(self, row: LeafRow, leaf: LoggedLeaf, where: str, found: list[Finding]) -> None:
+    def _inspect_signature(
+        self, row: LeafRow, leaf: LoggedLeaf, certificate: LoggedCertificate, found: list[Finding]
+    ) -> None:
         chain = self._chains.get(row.chain)
         if chain is None:
-            chain = self._chains[row.chain] = self._read_chain(row.chain, where)
+            where = self.where(row.leaf_index)
+            chain = inspect_chain(where, row.chain, self.certificates, self.roots)
+            self._chains[row.chain] = chain
             found.extend(chain.wrong)
-        if chain.public_key is None:
+        if chain.verify is None:
             return
         if leaf.issuer_key_hash != chain.issuer_key_hash:
-            found.append(
-                Finding(
-                    "issuer-key-hash",
-                    f"{where}, issuer_key_hash",
-                    f"{chain.issuer_key_hash.hex()} (of its chain's issuing certificate)",
-                    leaf.issuer_key_hash.hex(),
-                )
-            )
+            where = f"{self.where(row.leaf_index)}, issuer_key_hash"
+            expected = f"{chain.issuer_key_hash.hex()} (of its chain's issuing certificate)"
+            found.append(Finding("issuer-key-hash", where, expected, leaf.issuer_key_hash.hex()))
         try:
-            verify_precertificate(row.precertificate, leaf.tbs, chain.public_key)
+            message = poisoned(leaf.tbs, certificate.extensions)
+            chain.verify(signature_of(row.precertificate, message), message)
         except ValueError as error:
             found.append(
                 Finding(
                     "precertificate",
-                    f"{where}, precertificate",
+                    f"{self.where(row.leaf_index)}, precertificate",
                     "the logged TBSCertificate with a poison, signed by the issuing key",
                     f"{len(row.precertificate)} octets of which {error}",
                 )
             )
 
-    def _read_chain(self, prints: bytes, where: str) -> _Chain:
-        """Judged once for each distinct chain, at the first entry that has it."""
-        place = f"{where}, chain"
-        cut = [prints[i : i + _PRINT_OCTETS] for i in range(0, len(prints), _PRINT_OCTETS)]
-        ders = [self.certificates.get(each) for each in cut]
-        missing = [each for each, der in zip(cut, ders, strict=True) if der is None]
-        if missing or not ders:
-            named = f"the unknown fingerprint {missing[0].hex()}" if missing else "an empty chain"
-            return _Chain(wrong=(Finding("chain", place, "fingerprints of stored certificates", named),))
-        wrong: list[Finding] = []
-        try:
-            certificates = [x509.load_der_x509_certificate(der) for der in ders if der is not None]
-            for child, parent in pairwise(certificates):
-                child.verify_directly_issued_by(parent)
-        except (ValueError, TypeError, InvalidSignature) as error:
-            said = str(error) or "a signature that does not verify"
-            return _Chain(wrong=(Finding("chain", place, "certificates, each signed by the next", said),))
-        if ders[-1] not in self.roots:
-            subject = certificates[-1].subject.rfc4514_string()
-            wrong.append(
-                Finding(
-                    "chain-root",
-                    place,
-                    "a chain to the root that the settings name",
-                    f"another root, {subject!r}, SHA-256 {cut[-1].hex()}",
-                )
-            )
-        key = certificates[0].public_key()
-        return _Chain(hashlib.sha256(spki_der(key)).digest(), key, tuple(wrong))
-
-    def _inspect_issued(
-        self, where: str, certificate: LoggedCertificate, issued: IssuedRow
-    ) -> Iterator[Finding]:
-        url = self.shard_urls.get((issued.authority_key, issued.crl_shard))
-        expected = IssuedRow(
-            issued.leaf_index,
-            format_serial(certificate.serial),
-            certificate.authority_key,
-            certificate.subject_kind,
-            certificate.subject,
-            SubjectName(SubjectKind(certificate.subject_kind), certificate.subject).normalized,
-            certificate.oidc_issuer,
-            certificate.key_sha256,
-            certificate.not_before,
-            certificate.not_after,
-            issued.crl_shard,
+    def _is_of(self, certificate: LoggedCertificate, issued: IssuedRow) -> bool:
+        return (
+            issued[1:10] == _columns(certificate)
+            and self.shard_urls.get((issued.authority_key, issued.crl_shard)) == certificate.crl_url
         )
-        if issued != expected:
-            for column, says, stands in zip(IssuedRow._fields, expected, issued, strict=True):
-                if says != stands:
-                    # Who somebody is does not belong into a report: only that it differs.
-                    private = column.startswith("subject")
-                    yield Finding(
-                        "issued-row",
-                        f"issued row {issued.serial} of {where}, {column}",
-                        f"the certificate's {column}" if private else f"{says} (of the leaf)",
-                        "another text" if private else str(stands)[:200],
-                    )
+
+    def _inspect_issued(self, certificate: LoggedCertificate, issued: IssuedRow) -> Iterator[Finding]:
+        where = f"issued row {issued.serial} of {self.where(issued.leaf_index)}"
+        expected = IssuedRow(issued.leaf_index, *_columns(certificate), issued.crl_shard)
+        for column, says, stands in zip(IssuedRow._fields, expected, issued, strict=True):
+            if says != stands:
+                # Who somebody is does not belong into a report: only that it differs.
+                private = column.startswith("subject")
+                yield Finding(
+                    "issued-row",
+                    f"{where}, {column}",
+                    f"the certificate's {column}" if private else f"{says} (of the leaf)",
+                    "another text" if private else str(stands)[:200],
+                )
+        url = self.shard_urls.get((issued.authority_key, issued.crl_shard))
         if url is None:
             yield Finding(
                 "issued-shard",
-                f"issued row {issued.serial} of {where}, crl_shard",
+                f"{where}, crl_shard",
                 f"the CRL shard at {certificate.crl_url}",
                 f"{issued.crl_shard[:40]!r}, which is no shard of its authority key",
             )
         elif url != certificate.crl_url:
             yield Finding(
                 "issued-shard",
-                f"issued row {issued.serial} of {where}, crl_shard",
+                f"{where}, crl_shard",
                 f"the shard at {certificate.crl_url} (of the leaf)",
                 f"{issued.crl_shard}, which is at {url}",
             )
+
+
+def _columns(certificate: LoggedCertificate) -> tuple[str, str, str, str, str, str, str, int, int]:
+    """What an issued row must say of a certificate, from its serial to its notAfter."""
+    return (
+        format_serial(certificate.serial),
+        certificate.authority_key,
+        certificate.subject_kind,
+        certificate.subject,
+        _normalized(certificate.subject_kind, certificate.subject),
+        certificate.oidc_issuer,
+        certificate.key_sha256,
+        certificate.not_before,
+        certificate.not_after,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _normalized(kind: str, subject: str) -> str:
+    return SubjectName(SubjectKind(kind), subject).normalized
+
+
+def wrong_types(where: str, row: LeafRow | IssuedRow) -> Iterator[Finding]:
+    """Values of another type than their column has: SQLite keeps whatever it is given."""
+    for (column, expected), value in zip(type(row).__annotations__.items(), row, strict=True):
+        if type(value) is not expected:
+            yield Finding("column-type", f"{where}, {column}", expected.__name__, type(value).__name__)

@@ -67,8 +67,8 @@ class TreeInspection:
                     break
                 level, hashes = place + 1, self.pending[place]
                 index = (self.frontier.size >> 8 * level) - 1
-                yield from inspect_tile(self.shard, level, index, hashes, read_tile(level, index))
                 node = complete_root(hashes)
+                yield from inspect_tile(self.shard, level, index, hashes, node, read_tile(level, index))
                 self.pending[place] = []
 
     def finish(self, tail: Sequence[bytes], head: HeadRow, *, hold: bool) -> Iterator[Finding]:
@@ -126,9 +126,9 @@ class TreeInspection:
 
 
 def inspect_tile(
-    shard: str, level: int, index: int, hashes: Sequence[bytes], row: TileRow | None
+    shard: str, level: int, index: int, hashes: Sequence[bytes], its_root: bytes, row: TileRow | None
 ) -> Iterator[Finding]:
-    """Compare a stored full tile with the hashes it must have."""
+    """Compare a stored full tile with the hashes it must have, and the root over them."""
     where = f"tile {level}/{index} of log {shard}"
     if row is None:
         yield Finding("tile-missing", where, f"a stored tile of {TILE_WIDTH} hashes", "no row in tiles")
@@ -146,10 +146,8 @@ def inspect_tile(
                 f"{hashes[place].hex()} (of the stored leaves)",
                 cut[place].hex(),
             )
-    if root != complete_root(hashes):
-        yield Finding(
-            "tile-root", f"{where}, root_hash", f"{complete_root(hashes).hex()} (of its hashes)", shown(root)
-        )
+    if root != its_root:
+        yield Finding("tile-root", f"{where}, root_hash", f"{its_root.hex()} (of its hashes)", shown(root))
 
 
 def inspect_head(head: HeadRow) -> Iterator[Finding]:

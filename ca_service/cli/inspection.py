@@ -142,8 +142,9 @@ class _Reader:
         for first in range(0, full, TILE_WIDTH):
             its = filled[first : first + TILE_WIDTH]
             index = (start + first) // TILE_WIDTH
-            findings.extend(inspect_tile(shard, 0, index, its, tiles.get(index)))
-            roots.append(complete_root(its))
+            root = complete_root(its)
+            findings.extend(inspect_tile(shard, 0, index, its, root, tiles.get(index)))
+            roots.append(root)
         return _Portion(roots, filled[full:], newest, None in hashes, findings)
 
 

@@ -1,12 +1,14 @@
 """Reading back what was logged: the leaf's own bytes, and of its TBSCertificate what other records repeat.
 
-Written for a million in a row: only what `profile` writes is understood, and everything else is a ValueError.
+Written for a million in a row, where each call counts: only what `profile` writes is understood, and
+everything else is a ValueError.
 """
 
 import calendar
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -15,16 +17,17 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from ca_service.pki import der
 from ca_service.pki.extensions import FULCIO_OIDS, USERNAME_OTHER_NAME
-from ca_service.pki.profile import with_last_extension
 from ca_service.pki.sct import POISON
 from ca_service.vocabulary import SubjectKind
 
 _LEAF_START = b"\x00\x00"  # v1, timestamped_entry
 _PRECERT_ENTRY = b"\x00\x01"
+_LEAF_INDEX = b"\x00\x08\x00\x00\x05"
 _KEY_HASH, _TBS_LENGTH, _TBS = 12, 44, 47
 """Where issuer_key_hash, the length of the TBSCertificate and itself begin in a leaf (RFC 6962 §3.4)."""
 
 _POISON = der.extension(POISON, der.NULL, critical=True)
+_EXTENSIONS = 0xA3
 _ALTERNATIVE_NAME = der.oid("2.5.29.17")
 _AUTHORITY_KEY = der.oid("2.5.29.35")
 _DISTRIBUTION_POINTS = der.oid("2.5.29.31")
@@ -32,9 +35,11 @@ _OIDC_ISSUER = der.oid(FULCIO_OIDS["issuer"])
 _OTHER_NAME = der.oid(USERNAME_OTHER_NAME)
 _UTC_TIME_OCTETS, _FIRST_CENTURY = 13, 50
 
+VerifySignature = Callable[[bytes, bytes], None]
+"""Checks a signature over a message; raises ValueError when it does not verify."""
 
-@dataclass(frozen=True, slots=True)
-class LoggedLeaf:
+
+class LoggedLeaf(NamedTuple):
     """A MerkleTreeLeaf of a precertificate, taken apart; `timestamp` in milliseconds."""
 
     timestamp: int
@@ -43,9 +48,11 @@ class LoggedLeaf:
     leaf_index: int
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedCertificate:
-    """What a TBSCertificate says; times are seconds since 1970, `authority_key` and `key_sha256` are hex."""
+class LoggedCertificate(NamedTuple):
+    """What a TBSCertificate says; times are seconds since 1970, `authority_key` and `key_sha256` are hex.
+
+    `extensions` is where in the TBSCertificate its last member, the extensions, begins.
+    """
 
     serial: int
     not_before: int
@@ -56,6 +63,7 @@ class LoggedCertificate:
     authority_key: str
     crl_url: str
     oidc_issuer: str
+    extensions: int
 
 
 def read_leaf(leaf: bytes) -> LoggedLeaf:
@@ -63,7 +71,7 @@ def read_leaf(leaf: bytes) -> LoggedLeaf:
     if leaf[:2] != _LEAF_START or leaf[10:12] != _PRECERT_ENTRY:
         raise ValueError("it is not a MerkleTreeLeaf of version 1 with a precert_entry")
     end = _TBS + int.from_bytes(leaf[_TBS_LENGTH:_TBS], "big")
-    if leaf[end:-5] != b"\x00\x08\x00\x00\x05":
+    if leaf[end:-5] != _LEAF_INDEX:
         raise ValueError("after its TBSCertificate there is not exactly the leaf_index extension")
     return LoggedLeaf(
         int.from_bytes(leaf[2:10], "big"),
@@ -88,33 +96,45 @@ def _read_certificate(tbs: bytes) -> LoggedCertificate:
     _, place = _bounds(tbs, place)  # signature algorithm
     _, place = _bounds(tbs, place)  # issuer
     start, place = _bounds(tbs, place)
-    _, before = _bounds(tbs, start)
-    not_before, not_after = _seconds(tbs[start:before]), _seconds(tbs[before:place])
+    not_before, not_after = _validity(tbs[start:place])
     _, key = _bounds(tbs, place)  # subject
-    _, end = _bounds(tbs, key)
-    key_sha256 = hashlib.sha256(tbs[key:end]).hexdigest()
-    start, stop = _bounds(tbs, end)
-    if tbs[end] != 0xA3 or stop != len(tbs):
+    _, extensions = _bounds(tbs, key)
+    start, stop = _bounds(tbs, extensions)
+    if tbs[extensions] != _EXTENSIONS or stop != len(tbs):
         raise ValueError("its last member is not the extensions")
     place, stop = _bounds(tbs, start)
     kind = subject = authority_key = crl_url = oidc_issuer = ""
     while place < stop:
-        start, end = _bounds(tbs, place)
-        _, value = _bounds(tbs, start)
+        # As `_bounds`, but a call for each of many extensions would take longer than all else here.
+        size, start = tbs[place + 1], place + 2
+        if size >= 0x80:
+            start, place = _bounds(tbs, place)
+        else:
+            place = start + size
+        value = start + 2 + tbs[start + 1]
         oid = tbs[start:value]
         if oid == _ALTERNATIVE_NAME:
-            kind, subject = _subject(_value(tbs[value:end]))
+            kind, subject = _subject(tbs[value:place])
         elif oid == _AUTHORITY_KEY:
-            authority_key = _authority_key(tbs[value:end])
+            authority_key = _authority_key(tbs[value:place])
         elif oid == _DISTRIBUTION_POINTS:
-            crl_url = _crl_url(tbs[value:end])
+            crl_url = _crl_url(tbs[value:place])
         elif oid == _OIDC_ISSUER:
-            oidc_issuer = _text(tbs[value:end])
-        place = end
+            oidc_issuer = _text(tbs[value:place])
     if not kind:
         raise ValueError("it has no alternative name")
+    key_sha256 = hashlib.sha256(tbs[key:extensions]).hexdigest()
     return LoggedCertificate(
-        serial, not_before, not_after, key_sha256, kind, subject, authority_key, crl_url, oidc_issuer
+        serial,
+        not_before,
+        not_after,
+        key_sha256,
+        kind,
+        subject,
+        authority_key,
+        crl_url,
+        oidc_issuer,
+        extensions,
     )
 
 
@@ -131,28 +151,60 @@ def _bounds(data: bytes, place: int) -> tuple[int, int]:
     return start, start + size
 
 
-def verify_precertificate(precertificate: bytes, tbs: bytes, public_key: PublicKeyTypes) -> None:
-    """Check that a precertificate is this TBSCertificate with a poison, signed by this key (RFC 6962 §3.1).
+def poisoned(tbs: bytes, extensions: int) -> bytes:
+    """The TBSCertificate with a poison: what the precertificate's signature is over (RFC 6962 §3.1).
 
-    Raises ValueError, with a sentence, when it is not.
+    `extensions` is where its extensions begin, as `read_certificate` tells.
     """
+    listed, _ = _bounds(tbs, _bounds(tbs, extensions)[0])
+    octets = len(tbs) - listed + len(_POISON)
+    length = der.length(octets)
+    inner = der.length(octets + 1 + len(length))
+    head = b"%b\xa3%b\x30%b" % (tbs[_bounds(tbs, 0)[0] : extensions], inner, length)
+    return b"\x30%b%b%b%b" % (der.length(len(head) + octets), head, tbs[listed:], _POISON)
+
+
+def signature_of(precertificate: bytes, poisoned_tbs: bytes) -> bytes:
+    """The signature in a precertificate that is this TBSCertificate, signed; ValueError when it is not."""
     start = der.header(precertificate)[1]
-    end = der.header(precertificate, start)[2]
-    poisoned = precertificate[start:end]
-    if poisoned != with_last_extension(tbs, _POISON):
+    end = start + len(poisoned_tbs)
+    if precertificate[start:end] != poisoned_tbs:
         raise ValueError("it is not the logged TBSCertificate with a poison")
     algorithm = der.header(precertificate, end)[2]
-    signature = der.only(precertificate[algorithm:], der.BIT_STRING)[1:]
-    try:
-        if isinstance(public_key, ec.EllipticCurvePublicKey):
-            large = public_key.curve.name == "secp384r1"
-            public_key.verify(signature, poisoned, ec.ECDSA(hashes.SHA384() if large else hashes.SHA256()))
-        elif isinstance(public_key, rsa.RSAPublicKey):
-            public_key.verify(signature, poisoned, padding.PKCS1v15(), hashes.SHA256())
-        else:
-            raise ValueError("the issuing certificate's key is neither ECDSA nor RSA")  # noqa: TRY004 - data, not a bug
-    except InvalidSignature:
-        raise ValueError("its signature does not verify with the issuing certificate's key") from None
+    return der.only(precertificate[algorithm:], der.BIT_STRING)[1:]
+
+
+def signature_verifier(public_key: PublicKeyTypes) -> VerifySignature:
+    """What checks many signatures by one issuing certificate's key; raises ValueError for a kind unknown."""
+    if isinstance(public_key, ec.EllipticCurvePublicKey):
+        large = public_key.curve.name == "secp384r1"
+        ecdsa, verify_ecdsa = ec.ECDSA(hashes.SHA384() if large else hashes.SHA256()), public_key.verify
+
+        def verify(signature: bytes, message: bytes) -> None:
+            verify_ecdsa(signature, message, ecdsa)
+
+    elif isinstance(public_key, rsa.RSAPublicKey):
+        pkcs1, sha256, verify_rsa = padding.PKCS1v15(), hashes.SHA256(), public_key.verify
+
+        def verify(signature: bytes, message: bytes) -> None:
+            verify_rsa(signature, message, pkcs1, sha256)
+
+    else:
+        raise ValueError("the issuing certificate's key is neither ECDSA nor RSA")  # noqa: TRY004 - data, not a bug
+
+    def checked(signature: bytes, message: bytes) -> None:
+        try:
+            verify(signature, message)
+        except InvalidSignature:
+            raise ValueError("its signature does not verify with the issuing certificate's key") from None
+
+    return checked
+
+
+@lru_cache(maxsize=4096)
+def _validity(times: bytes) -> tuple[int, int]:
+    _, middle = _bounds(times, 0)
+    return _seconds(times[:middle]), _seconds(times[middle:])
 
 
 def _seconds(time: bytes) -> int:
@@ -175,7 +227,9 @@ def _value(rest: bytes) -> bytes:
     return rest[start:end]
 
 
-def _subject(names: bytes) -> tuple[str, str]:
+@lru_cache(maxsize=4096)
+def _subject(rest: bytes) -> tuple[str, str]:
+    names = _value(rest)
     _, place, stop = der.header(names)
     tag, start, end = der.header(names, place)
     if end != stop:
