@@ -324,6 +324,13 @@ class StoreUnavailable(Unavailable):
     reason = "store-unavailable"
 
 
+class SignerUnavailable(Unavailable):
+    """There is nobody to sign OCSP answers: the delegate's key or certificate cannot be made or read."""
+
+    reason = "signer-unavailable"
+    remedy = "The operator must make [ocsp] delegates_dir writable for the service; then it goes on."
+
+
 class AuthorityRetired(Unavailable):
     """The issuing certificate's period for issuing is over; it only answers for what it issued."""
 

@@ -18,6 +18,7 @@ from ca_service.app.authorities import AuthoritiesInForce
 from ca_service.app.issuers import IssuersInForce
 from ca_service.app.log_export import LogExport
 from ca_service.app.log_shards import ShardedLog
+from ca_service.app.ocsp_delegates import OcspDelegates
 from ca_service.app.rollback import guard_of
 from ca_service.authority.admission import Admission, RateLimits
 from ca_service.authority.guarded import GuardedRevocations, GuardedShards
@@ -72,6 +73,7 @@ class Service:
     trust: TrustMaterial
     token_uses: SqlTokenUses
     observer: PrometheusObserver
+    delegates: OcspDelegates | None = None
     export: LogExport | None = None
     dev: DevIdentityProvider | None = None
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -107,17 +109,31 @@ class Service:
 
     def _keep_house(self) -> None:
         while not self._stopping.wait(_HOUSEKEEPING_SECONDS):
-            try:
-                # First: from a database that was rolled back nothing is signed, no list and no tree head.
-                self.guard.catch_up()
-                self.authorities.check()
-                self.publication.refresh()
-                self.log.keep_house()
-                self.token_uses.sweep()
-            except CAError as error:
-                # Requests meet the same trouble and are told; here it is for the operator.
-                self.observer.count("housekeeping_failed", reason=error.reason)
-                _LOG.warning("housekeeping failed: %s", error.message)
+            # First: from a database that was rolled back nothing is signed, no list and no tree head.
+            if self._done(self.guard.catch_up):
+                for task in (
+                    self.authorities.check,
+                    self.publication.refresh,
+                    self.log.keep_house,
+                    self.token_uses.sweep,
+                    self._renew_delegates,
+                ):
+                    self._done(task)
+
+    def _done(self, task: Callable[[], object]) -> bool:
+        """Do one task of the house; one that fails must not keep the others from being done."""
+        try:
+            task()
+        except CAError as error:
+            # Requests meet the same trouble and are told; here it is for the operator.
+            self.observer.count("housekeeping_failed", reason=error.reason)
+            _LOG.warning("housekeeping failed: %s", error.message)
+            return False
+        return True
+
+    def _renew_delegates(self) -> None:
+        if self.delegates is not None:
+            self.delegates.renew(self.authorities.current())
 
     def _keep_mark(self) -> None:
         while not self._stopping.wait(_RELAXED_MARK_SECONDS):
@@ -153,6 +169,11 @@ def build_service(
         built_in_keys={dev.issuer_url: dev.jwks()} if dev else {},
         stale_seconds=settings.oidc.stale_keys_hours * 3600,
         observer=observer,
+    )
+    delegates = (
+        OcspDelegates(settings.ocsp.delegates_dir, secret, clock)
+        if settings.ocsp.signer == "delegated"
+        else None
     )
     revocations = GuardedRevocations(SqlRevocations(database, clock), guard)
     publication = Publication(
@@ -204,6 +225,7 @@ def build_service(
             ),
             clock=clock,
             observer=observer,
+            signer_of=delegates.signer if delegates else None,
         ),
         publication=publication,
         desk=RevocationDesk(
@@ -219,6 +241,7 @@ def build_service(
         ),
         token_uses=SqlTokenUses(database, clock),
         observer=observer,
+        delegates=delegates,
         export=_export(settings, sharded_log, observer),
         dev=dev,
     )

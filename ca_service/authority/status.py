@@ -10,11 +10,13 @@ from datetime import UTC, datetime, timedelta
 from ca_service.authority.authorities import Authorities
 from ca_service.authority.ports import CertificateStatus, Clock, Observer, Revocations
 from ca_service.errors import CAError
+from ca_service.pki.authority_certificates import Authority
 from ca_service.pki.ocsp import (
     CertId,
     CertStatus,
     ErrorStatus,
     OcspMalformed,
+    Signer,
     SingleAnswer,
     build_response,
     error_response,
@@ -65,13 +67,18 @@ class StatusResponder:
         policy: StatusPolicy,
         clock: Clock,
         observer: Observer,
+        signer_of: Callable[[Authority], Signer] | None = None,
     ) -> None:
-        """Join the collaborators; every authority that ever issued stays among the authorities."""
+        """Join the collaborators; every authority that ever issued stays among the authorities.
+
+        `signer_of` gives the delegate that signs in an authority's place; without it, each signs itself.
+        """
         self._revocations = revocations
         self._policy = policy
         self._clock = clock
         self._observer = observer
         self._authorities = authorities
+        self._signer_of = signer_of
         self._cache: OrderedDict[bytes, tuple[int, OcspAnswer]] = OrderedDict()
         self._cache_lock = threading.Lock()
 
@@ -108,6 +115,10 @@ class StatusResponder:
         now = self._clock() // 1000
         this_update = datetime.fromtimestamp(now, UTC)
         next_update = this_update + timedelta(seconds=self._policy.valid_seconds)
+        signer: Signer = authority
+        if self._signer_of is not None:
+            signer = self._signer_of(authority)
+            next_update = min(next_update, signer.not_after)
         statuses = [
             self._revocations.status(authority.key_id, Serial(cert_id.serial)) for cert_id in asked.cert_ids
         ]
@@ -116,20 +127,21 @@ class StatusResponder:
             for cert_id, status in zip(asked.cert_ids, statuses, strict=True)
         ]
         der = build_response(
-            authority,
+            signer,
             singles,
             produced_at=this_update,
             nonce=asked.nonce,
             archive_cutoff=this_update - _RETENTION,
         )
         all_issued = all(status.issued for status in statuses)
+        until = int(next_update.timestamp())
         answer = OcspAnswer(
             der=der,
             # An unknown serial may be issued a moment later, and a nonce is for one asker alone.
             cacheable=asked.nonce is None and all_issued,
             produced_at=now,
-            next_update=now + self._policy.valid_seconds,
-            max_age=self._policy.max_age_seconds,
+            next_update=until,
+            max_age=max(0, min(self._policy.max_age_seconds, until - now - 1)),
             etag=hashlib.sha256(der).hexdigest(),
         )
         if answer.cacheable and len(request) <= _LONGEST_CACHED_REQUEST:
@@ -159,8 +171,9 @@ class StatusResponder:
         if found is None:
             return None
         made_under, answer = found
-        age = self._clock() // 1000 - answer.produced_at
-        return answer if made_under == generation and 0 <= age < self._policy.reuse_seconds else None
+        now = self._clock() // 1000
+        is_fresh = 0 <= now - answer.produced_at < self._policy.reuse_seconds and now < answer.next_update
+        return answer if made_under == generation and is_fresh else None
 
     def _remember(self, request: bytes, generation: int, answer: OcspAnswer) -> None:
         with self._cache_lock:

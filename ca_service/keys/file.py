@@ -28,8 +28,7 @@ def write_private_key(path: Path, key: AuthorityKey, passphrase: bytes | None) -
 
     Raises AlreadyExists when there is a file of this name.
     """
-    encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+    pem = private_key_pem(key, passphrase)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
@@ -41,6 +40,12 @@ def write_private_key(path: Path, key: AuthorityKey, passphrase: bytes | None) -
         os.fsync(descriptor)
 
 
+def private_key_pem(key: AuthorityKey, passphrase: bytes | None) -> bytes:
+    """A key as its file has it: PKCS#8 PEM, encrypted when there is a passphrase."""
+    encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+
+
 def read_private_key(
     path: Path, passphrase: bytes | None, *, setting: str = "[authority] key"
 ) -> AuthorityKey:
@@ -49,7 +54,11 @@ def read_private_key(
     Raises ConfigurationError when the file is missing or unreadable, when others than its owner may read
     it, when the passphrase is missing or wrong, and when it holds no EC or RSA key.
     """
-    pem = read_secret(path, setting=setting)
+    return parse_private_key(read_secret(path, setting=setting), passphrase, path, setting=setting)
+
+
+def parse_private_key(pem: bytes, passphrase: bytes | None, path: Path, *, setting: str) -> AuthorityKey:
+    """Read a key from the content of its file; raises ConfigurationError as `read_private_key` does."""
     try:
         key = load_pem_private_key(pem, passphrase if b"ENCRYPTED" in pem else None)
     except TypeError:
@@ -85,6 +94,16 @@ def read_passphrase(path: Path, *, setting: str = "[keys] passphrase_file") -> b
     return passphrase
 
 
+def open_to_others(status: os.stat_result) -> bool:
+    """Whether others than the service's own user may use a file.
+
+    Not so when root gave it to be read by a group that the service is in: mounted secrets of Kubernetes
+    belong to root, and are given to the service's user in no other way.
+    """
+    handed_out = status.st_uid == 0 != os.geteuid() and status.st_gid in (os.getegid(), *os.getgroups())
+    return bool(status.st_mode & (0o037 if handed_out else 0o077))
+
+
 def read_secret(path: Path, *, setting: str) -> bytes:
     """Read a file that only its owner may read; at most 64 KiB.
 
@@ -95,7 +114,7 @@ def read_secret(path: Path, *, setting: str) -> bytes:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise ConfigurationError(f"{setting}: {path} is not a plain file")
-            if status.st_mode & 0o077:
+            if open_to_others(status):
                 mode = stat.S_IMODE(status.st_mode)
                 raise ConfigurationError(
                     f"{setting}: others than its owner may use {path} (mode {mode:04o}, expected 0600 or"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -78,13 +79,22 @@ class DelegatedSigner:
         return hashlib.sha1(bits, usedforsecurity=False).digest()
 
     @cached_property
-    def certificates(self) -> bytes:
-        """The certs member of its responses."""
-        return der.explicit(0, der.sequence(self.certificate.public_bytes(Encoding.DER)))
+    def not_after(self) -> datetime:
+        """When its certificate ends: no answer may hold longer."""
+        return self.certificate.not_valid_after_utc
+
+    @cached_property
+    def certificate_der(self) -> bytes:
+        """Its certificate, which whoever reads an answer needs."""
+        return self.certificate.public_bytes(Encoding.DER)
+
+
+Signer: TypeAlias = Authority | DelegatedSigner
+"""Who may sign answers: the authority that issued, or whom it certified for that."""
 
 
 def build_response(
-    signer: Authority | DelegatedSigner,
+    signer: Signer,
     answers: Sequence[SingleAnswer],
     *,
     produced_at: datetime | int,
@@ -92,6 +102,9 @@ def build_response(
     archive_cutoff: datetime | int | None,
 ) -> bytes:
     """Build and sign a successful response and return its DER; the responder is named by key.
+
+    The signer's certificate is in it, an authority's own too: some verifiers (GnuTLS) look for it nowhere
+    else.
 
     `nonce` repeats the request's. `archive_cutoff` goes into each answer that is not unknown, and
     invalidityDate, equal to the revocation date, into each revoked one. Times are seconds since 1970 or
@@ -111,8 +124,13 @@ def build_response(
         else der.explicit(1, der.sequence(der.extension(NONCE, der.octet_string(nonce)))),
     )
     key = signer.private_key
-    certificates = signer.certificates if isinstance(signer, DelegatedSigner) else b""
-    basic = der.sequence(data, algorithm_identifier(key), der.bit_string(sign(key, data)), certificates)
+    certificate = signer.certificate_der if isinstance(signer, DelegatedSigner) else signer.chain_der[0]
+    basic = der.sequence(
+        data,
+        algorithm_identifier(key),
+        der.bit_string(sign(key, data)),
+        der.explicit(0, der.sequence(certificate)),
+    )
     response = der.explicit(0, der.sequence(_BASIC_RESPONSE, der.octet_string(basic)))
     return der.sequence(b"\x0a\x01\x00", response)
 

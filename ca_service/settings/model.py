@@ -176,6 +176,17 @@ class CrlSettings(Section):
 class OcspSettings(Section):
     """Status answers."""
 
+    signer: Literal["authority", "delegated"] = Field(
+        default="authority",
+        description="Who signs them: the issuing key itself, whose answers clients accept for past moments "
+        "too, or a delegate with a key of its own, certified for 14 days and renewed after 7. A delegate "
+        "spares an issuing key in hardware.",
+    )
+    delegates_dir: Path = Field(
+        default=Path("state"),
+        description="The folder where delegates are kept, ocsp-KEY.pem with key and certificate, written by "
+        "the service; each machine has its own. Nothing in it needs a backup.",
+    )
     valid_hours: int = Field(default=24, ge=1, le=240, description="From thisUpdate to nextUpdate.")
     max_age_seconds: int = Field(
         default=60, ge=0, le=86400, description="How long caches in between may repeat an answer."

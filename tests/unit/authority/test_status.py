@@ -1,13 +1,18 @@
 """OCSP says good only of what was issued here, revoked at once, and nothing when it cannot know."""
 
+from datetime import UTC, datetime
+
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from ca_service.authority.status import StatusResponder
-from ca_service.errors import StoreUnavailable
+from ca_service.errors import SignerUnavailable, StoreUnavailable
+from ca_service.pki.authority_certificates import Authority
+from ca_service.pki.ocsp import DelegatedSigner, create_delegate
 from ca_service.store.revocations import SqlRevocations
 from tests.unit.authority.conftest import SmallAuthority
 
@@ -96,8 +101,6 @@ def test_junk_is_a_malformed_request(small: SmallAuthority, junk: bytes) -> None
 
 
 def test_the_signature_verifies_with_the_issuing_key(small: SmallAuthority) -> None:
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     answer = asked(small, question(small.issue(), small.authority.certificate))
     key = small.authority.certificate.public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)
@@ -117,3 +120,30 @@ def test_the_cache_stays_within_its_size(small: SmallAuthority) -> None:
 def _hashes(small: SmallAuthority) -> tuple[bytes, bytes]:
     request = ocsp.load_der_ocsp_request(question(small.issue(), small.authority.certificate))
     return request.issuer_name_hash, request.issuer_key_hash
+
+
+def test_no_answer_of_a_delegate_holds_longer_than_its_certificate(small: SmallAuthority) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    founded = datetime.fromtimestamp(small.clock.seconds, UTC)
+    certificate = create_delegate(small.authority, key.public_key(), not_before=founded, serial=77)
+    small.responder._signer_of = lambda _: DelegatedSigner(certificate, key)
+    request = question(small.issue(), small.authority.certificate)
+    small.clock.seconds = int(certificate.not_valid_after_utc.timestamp()) - 30
+    answer = small.responder.respond(request)
+    response = ocsp.load_der_ocsp_response(answer.der)
+    assert response.next_update_utc == certificate.not_valid_after_utc
+    assert response.certificates == [certificate]
+    key.public_key().verify(response.signature, response.tbs_response_bytes, ec.ECDSA(SHA256()))
+    assert answer.max_age < 30, "nor is it kept longer by a cache"
+    assert small.responder.respond(request) is answer
+    small.clock.seconds += 30
+    assert small.responder.respond(request) is not answer
+
+
+def test_without_a_signer_the_answer_is_try_later(small: SmallAuthority) -> None:
+    def nobody(_: Authority) -> DelegatedSigner:
+        raise SignerUnavailable("the disk is full")
+
+    small.responder._signer_of = nobody
+    request = question(small.issue(), small.authority.certificate)
+    assert asked(small, request).response_status is ocsp.OCSPResponseStatus.TRY_LATER

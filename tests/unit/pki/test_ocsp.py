@@ -158,7 +158,7 @@ def test_a_good_answer_is_signed_by_the_authority_itself_and_named_by_key(kind: 
     assert response.response_status is pyca.OCSPResponseStatus.SUCCESSFUL
     assert response.certificate_status is pyca.OCSPCertStatus.GOOD
     assert (response.produced_at_utc, response.this_update_utc, response.next_update_utc) == (NOW, NOW, _NEXT)
-    assert response.certificates == []
+    assert response.certificates == [authority(kind).certificate]
     ski = x509.SubjectKeyIdentifier.from_public_key(
         authority(kind).certificate.public_key()
     )  # SHA-1 of the bits

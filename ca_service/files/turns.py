@@ -1,0 +1,34 @@
+"""Taking turns between processes of one machine, by a lock file that stays where it is."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def turn(lock: Path, *, seconds: float = 0.0) -> Iterator[bool]:
+    """True inside when the lock was had within so many seconds, which then holds to the end of the block.
+
+    The end of the process frees it too, however it comes. Raises OSError when the file cannot be opened.
+    """
+    descriptor = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        # A blocking flock has no time limit, and a stopped holder must not stop everybody.
+        deadline, had = time.monotonic() + seconds, _try(descriptor)
+        while not had and time.monotonic() < deadline:
+            time.sleep(0.005)
+            had = _try(descriptor)
+        yield had
+    finally:
+        os.close(descriptor)
+
+
+def _try(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
