@@ -25,6 +25,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "recover": "ca_service.cli.recover:recover",
         "export-trust": "ca_service.cli.export_trust:export_trust",
         "log": "ca_service.cli.log:log",
+        "rotate": "ca_service.cli.rotate:rotate",
     },
     "Find and revoke": {
         "find": "ca_service.cli.find:find",

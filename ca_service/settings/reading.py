@@ -22,8 +22,9 @@ from ca_service.settings.section import Section
 
 PREFIX = "CASVC_"
 
-# Values of the environment that are no settings: a client's token, read by the administrative commands.
-NOT_SETTINGS = frozenset({"CASVC_TOKEN"})
+# Values of the environment that are no settings, read by the commands that need them: a client's token, and
+# the passphrase of the root key.
+NOT_SETTINGS = frozenset({"CASVC_TOKEN", "CASVC_ROOT_PASSPHRASE"})
 
 _LISTS: Mapping[str, type[Section]] = {"issuer_policy": IssuerPolicySettings, "admin_role": AdminRoleSettings}
 _CLAIMS = frozenset({"required_claims", "claims"})
