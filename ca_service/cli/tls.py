@@ -2,19 +2,19 @@
 
 import os
 import ssl
-import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ca_service.errors import ConfigurationError
+from ca_service.keys.file import open_to_others
 
 
 def load_context(certificate: Path, key: Path) -> ssl.SSLContext:
     """Read certificate chain and key for TLS 1.2 and later; raises ConfigurationError naming the setting."""
     try:
-        if stat.S_IMODE(key.stat().st_mode) & 0o077:
+        if open_to_others(key.stat()):
             raise ConfigurationError(
                 f"[server] tls_key: {key} can be read by other users; run `chmod 600 {key}`"
             )

@@ -1,0 +1,139 @@
+"""Through the nginx that deploy/ configures: https for signers, plain http for status, caches that forget."""
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+
+from tests.support.issuer import LocalIssuer
+from tests.support.nginx import ShippedNginx, configured, serving
+from tests.support.processes import RunningService, free_port, http, production_service, running, wait_until
+from tests.support.signing import Issued, issue
+from tests.support.verifier import ca_issuers_url, crl_url, fetch_crl, ocsp_get_url, ocsp_url
+
+EMAIL = "ada@example.com"
+
+
+@dataclass(frozen=True)
+class Proxied:
+    service: RunningService
+    nginx: ShippedNginx
+    issuer: LocalIssuer
+    session: requests.Session
+
+    def issue(self) -> Issued:
+        return issue(self.session, self.nginx.url, self.issuer.token(EMAIL), EMAIL)
+
+
+@pytest.fixture(scope="module")
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
+    folder = tmp_path_factory.mktemp("proxied")
+    node = f"127.0.0.1:{free_port()}"
+    nginx = configured(folder / "nginx", [node])
+    with LocalIssuer() as issuer, http() as session:
+        made = production_service(
+            folder / "ca",
+            issuers=issuer.issuer_file(),
+            init_options=["--url", nginx.url, "--status-url", nginx.status_url],
+            environ={"CASVC_SERVER__TRUSTED_PROXIES": "127.0.0.0/8"},
+        )
+        command = [*made.command]
+        command[command.index("--bind") + 1] = node
+        service = RunningService(made.directory, f"http://{node}", command, made.environ)
+        session.verify = str(nginx.certificates)
+        with running(service), serving(nginx):
+            yield Proxied(service, nginx, issuer, session)
+
+
+def question(issued: Issued) -> bytes:
+    asked = ocsp.OCSPRequestBuilder().add_certificate(issued.leaf, issued.issuing, hashes.SHA256()).build()
+    return asked.public_bytes(Encoding.DER)
+
+
+def status_of(proxied: Proxied, issued: Issued) -> ocsp.OCSPCertStatus:
+    reply = proxied.session.get(ocsp_get_url(issued.leaf, question(issued)), timeout=30)
+    assert reply.status_code == 200, reply.text
+    assert reply.headers["X-Cache"] in ("MISS", "HIT", "EXPIRED")
+    assert "max-age" in reply.headers["Cache-Control"]
+    return ocsp.load_der_ocsp_response(reply.content).certificate_status
+
+
+def test_a_certificate_names_addresses_that_answer_through_the_proxy(proxied: Proxied) -> None:
+    issued = proxied.issue()
+    assert crl_url(issued.leaf).startswith(proxied.nginx.status_url)
+    assert fetch_crl(proxied.session, issued.leaf)
+    assert proxied.session.get(ca_issuers_url(issued.leaf), timeout=30).status_code == 200
+    assert status_of(proxied, issued) is ocsp.OCSPCertStatus.GOOD
+    posted = proxied.session.post(
+        ocsp_url(issued.leaf),
+        data=question(issued),
+        headers={"Content-Type": "application/ocsp-request"},
+        timeout=30,
+    )
+    assert ocsp.load_der_ocsp_response(posted.content).certificate_status is ocsp.OCSPCertStatus.GOOD
+
+
+def test_answers_and_lists_are_cached_and_a_revocation_is_seen_all_the_same(proxied: Proxied) -> None:
+    issued = proxied.issue()
+    url = ocsp_get_url(issued.leaf, question(issued))
+
+    def hit() -> bool:
+        return proxied.session.get(url, timeout=30).headers["X-Cache"] == "HIT"
+
+    wait_until(hit, 60, "an answer out of the cache", pause=0)
+    assert status_of(proxied, issued) is ocsp.OCSPCertStatus.GOOD
+    fetch_crl(proxied.session, issued.leaf)
+    proxied.service.admin("revoke", "certificate", issued.serial, "--reason", "keyCompromise")
+
+    def revoked() -> bool:
+        return status_of(proxied, issued) is ocsp.OCSPCertStatus.REVOKED
+
+    def listed() -> bool:
+        crl = x509.load_der_x509_crl(fetch_crl(proxied.session, issued.leaf))
+        return crl.get_revoked_certificate_by_serial_number(issued.leaf.serial_number) is not None
+
+    wait_until(revoked, 60, "revoked by OCSP")
+    wait_until(listed, 60, "revoked by CRL")
+    assert status_of(proxied, issued) is ocsp.OCSPCertStatus.REVOKED, "an old answer came back"
+
+
+def test_two_slashes_in_a_request_reach_the_responder(proxied: Proxied) -> None:
+    issued = proxied.issue()
+    encoded = base64.b64encode(question(issued)).decode()
+    # As clients send it that put a slash between a base and what begins with one.
+    reply = proxied.session.get(f"{proxied.nginx.status_url}/ocsp//{encoded}", timeout=30)
+    answer = ocsp.load_der_ocsp_response(reply.content)
+    assert answer.certificate_status is ocsp.OCSPCertStatus.GOOD
+
+
+def test_the_plain_address_serves_nothing_else(proxied: Proxied) -> None:
+    for path in ("/", "/api/v2/configuration", "/readyz", "/trust/trusted_root.json"):
+        assert proxied.session.get(f"{proxied.nginx.status_url}{path}", timeout=30).status_code == 404
+    assert proxied.session.get(f"{proxied.nginx.url}/readyz", timeout=30).status_code == 404
+    assert proxied.session.get(f"{proxied.nginx.url}/api/v2/configuration", timeout=30).status_code == 200
+
+
+def test_a_long_token_passes_and_a_long_body_does_not(proxied: Proxied) -> None:
+    token = proxied.issuer.token(EMAIL, claims={"groups": [f"group-{number:04}" for number in range(750)]})
+    issue(proxied.session, proxied.nginx.url, token, EMAIL)
+    refused = proxied.session.post(f"{proxied.nginx.url}/api/v2/signingCert", data=b"x" * 70_000, timeout=30)
+    assert refused.status_code == 413
+
+
+def test_the_access_log_names_no_certificate_and_no_address(proxied: Proxied) -> None:
+    issued = proxied.issue()
+    status_of(proxied, issued)
+    encoded = base64.b64encode(question(issued)).decode()
+
+    def logged() -> str:
+        return (proxied.nginx.folder / "access.log").read_text()
+
+    text = wait_until(logged, 30, "a line in the access log")
+    assert encoded[:20] not in text
+    assert "127.0.0.1" not in text
