@@ -38,7 +38,7 @@ from ca_service.pki.authority_certificates import Authority
 from ca_service.settings import Settings
 from ca_service.store.blocks import SqlBlocks
 from ca_service.store.database import Database
-from ca_service.store.issued import SqlIssuedCertificates
+from ca_service.store.desk import revocation_desk
 from ca_service.store.revocations import SqlRevocations
 from ca_service.store.shards import SqlShards
 from ca_service.store.token_uses import SqlTokenUses
@@ -228,9 +228,7 @@ def build_service(
             signer_of=delegates.signer if delegates else None,
         ),
         publication=publication,
-        desk=RevocationDesk(
-            issued=SqlIssuedCertificates(database), revocations=revocations, clock=clock, observer=observer
-        ),
+        desk=revocation_desk(database, guard, clock, observer),
         trust=TrustMaterial(
             authorities=authorities.current,
             logs=sharded_log.directory.all,

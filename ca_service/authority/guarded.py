@@ -1,26 +1,36 @@
-"""Revocations and CRL shards that answer only from a database which is not behind its high-water mark."""
+"""Revocations, blocks, audit and CRLs of a database that must not be behind its high-water mark."""
 
 from collections.abc import Iterable, Sequence
 
+from ca_service.authority.audit import AuditHead, AuditRecord, Detail
+from ca_service.authority.desk_ports import (
+    AuditTrail,
+    BlockStore,
+    IdentityRevocation,
+    Preview,
+    RevocationOrder,
+    RevocationStore,
+)
 from ca_service.authority.ports import (
     Actor,
+    Block,
     BuiltCrl,
     CertificateStatus,
     CrlBuilder,
     CrlShard,
     CrlStanding,
     Revocation,
-    Revocations,
     Shards,
 )
 from ca_service.authority.rollback import RollbackGuard
+from ca_service.errors import RolledBack
 from ca_service.vocabulary import KeyId, Serial
 
 
 class GuardedRevocations:
-    """An adapter of ports.Revocations over another; each method raises RolledBack, MarkUnavailable too."""
+    """An adapter of RevocationStore over another; each method raises RolledBack, MarkUnavailable too."""
 
-    def __init__(self, revocations: Revocations, guard: RollbackGuard) -> None:
+    def __init__(self, revocations: RevocationStore, guard: RollbackGuard) -> None:
         """Take the revocations as stored, and what watches their database."""
         self._revocations = revocations
         self._guard = guard
@@ -39,6 +49,89 @@ class GuardedRevocations:
         changed = self._revocations.revoke(revocations, actor, action)
         self._guard.record_administration()
         return changed
+
+    def preview(self, order: RevocationOrder, limit: int) -> Preview:
+        """What an order would do now, when the database is the newest there was."""
+        self._guard.admit_answers()
+        return self._revocations.preview(order, limit)
+
+    def revoke_selected(
+        self, order: RevocationOrder, block: Block | None, actor: Actor
+    ) -> IdentityRevocation:
+        """Carry an order out, and return only once the mark has risen to it."""
+        self._guard.admit_answers()
+        done = self._revocations.revoke_selected(order, block, actor)
+        self._guard.record_administration()
+        return done
+
+    def withdraw(self, serial: Serial, comment: str, actor: Actor) -> Revocation | None:
+        """Take a revocation away, and return only once the mark has risen to that."""
+        self._guard.admit_answers()
+        withdrawn = self._revocations.withdraw(serial, comment, actor)
+        self._guard.record_administration()
+        return withdrawn
+
+
+class GuardedBlocks:
+    """An adapter of BlockStore over another; changes raise RolledBack, MarkUnavailable too."""
+
+    def __init__(self, blocks: BlockStore, guard: RollbackGuard) -> None:
+        """Take the blocks as stored, and what watches their database."""
+        self._blocks = blocks
+        self._guard = guard
+
+    def all(self) -> Sequence[Block]:
+        """Every block, as stored."""
+        return self._blocks.all()
+
+    def add(self, block: Block, actor: Actor) -> Block:
+        """Store a block, and return only once the mark has risen to it."""
+        self._guard.admit_answers()
+        stands = self._blocks.add(block, actor)
+        self._guard.record_administration()
+        return stands
+
+    def remove(self, number: int, comment: str, actor: Actor) -> Block | None:
+        """Take a block away, and return only once the mark has risen to that."""
+        self._guard.admit_answers()
+        removed = self._blocks.remove(number, comment, actor)
+        self._guard.record_administration()
+        return removed
+
+    def remove_target(self, block: Block, comment: str, actor: Actor) -> Sequence[Block]:
+        """Take the blocks of a target away, and return only once the mark has risen to that."""
+        self._guard.admit_answers()
+        removed = self._blocks.remove_target(block, comment, actor)
+        self._guard.record_administration()
+        return removed
+
+
+class GuardedAudit:
+    """An adapter of AuditTrail over another, which knows by the mark when its end was cut off."""
+
+    def __init__(self, audit: AuditTrail, guard: RollbackGuard) -> None:
+        """Take the audit trail as stored, and what watches its database."""
+        self._audit = audit
+        self._guard = guard
+
+    def append(self, actor: Actor, action: str, detail: Detail) -> None:
+        """Record an act, and return only once the mark has risen to it."""
+        self._guard.admit_answers()
+        self._audit.append(actor, action, detail)
+        self._guard.record_administration()
+
+    def records(self, after: int, limit: int) -> Sequence[AuditRecord]:
+        """Records, as stored."""
+        return self._audit.records(after, limit)
+
+    def verify(self) -> AuditHead:
+        """Check every record, and that the mark has seen no later and no other one; else ValueError."""
+        head = self._audit.verify()
+        try:
+            self._guard.check()
+        except RolledBack as error:
+            raise ValueError(error.message) from error
+        return head
 
 
 class GuardedShards:

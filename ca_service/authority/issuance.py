@@ -133,7 +133,9 @@ class Issuance:
         # (2) For which key, and does the caller hold its private half?
         client_key = self._proven_key(key, principal)
         # (3) A quick refusal for the blocked; the sequencer checks again under the lock that blocking takes.
-        self._blocks.check(principal.subject, principal.oidc_issuer, principal.oidc_subject)
+        self._blocks.check(
+            principal.subject, principal.oidc_issuer, principal.oidc_subject, client_key.key_sha256
+        )
         decided = perf_counter()
         self._observer.duration("decide", decided - started)
 

@@ -10,7 +10,16 @@ from typing import Protocol
 
 from ca_service.authority.mark import Mark
 from ca_service.merkle.tiles import Tile
-from ca_service.vocabulary import KeyId, LeafIndex, LogId, RevocationReason, Serial, SubjectName, TimestampMs
+from ca_service.vocabulary import (
+    KeyId,
+    LeafIndex,
+    LogId,
+    RevocationReason,
+    Serial,
+    SubjectKind,
+    SubjectName,
+    TimestampMs,
+)
 
 
 class Clock(Protocol):
@@ -113,9 +122,38 @@ class Sequencer(Protocol):
 class Blocks(Protocol):
     """Who gets no certificates."""
 
-    def check(self, subject: SubjectName, oidc_issuer: str, oidc_subject: str) -> None:
+    def check(self, subject: SubjectName, oidc_issuer: str, oidc_subject: str, key_sha256: str) -> None:
         """Raise IdentityBlocked when one of them is blocked now; a quick refusal before costly work."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Who gets no certificates: members that are None do not restrict, but one must be given.
+
+    `subject` is a SAN, or a glob with `*` and `?`, compared under SubjectName.normalized; `key_sha256` is
+    lower-case hex. `created` and `expires` (None: never) are seconds since 1970; `number` is 0 until it is
+    stored. `reason` is for administrators: those who are refused are not told.
+    """
+
+    subject: str | None = None
+    oidc_issuer: str | None = None
+    oidc_subject: str | None = None
+    key_sha256: str | None = None
+    reason: str = ""
+    created: int = 0
+    expires: int | None = None
+    number: int = 0
+
+    @property
+    def normalized(self) -> str | None:
+        """The subject pattern as subjects are compared."""
+        return None if self.subject is None else SubjectName(SubjectKind.URI, self.subject).normalized
+
+    @property
+    def target(self) -> tuple[str | None, str | None, str | None, str | None]:
+        """Whom it concerns, in comparable form: subject pattern, issuer, the issuer's subject, key."""
+        return (self.normalized, self.oidc_issuer, self.oidc_subject, self.key_sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,12 +241,14 @@ class IssuedCertificate:
 class Selector:
     """Which certificates are meant; members that are None do not restrict. An empty selector means none.
 
-    `identity` is a SAN, or a glob with `*` and `?`, compared under SubjectName.normalized. `since` and
-    `until` (seconds since 1970) are a window: certificates valid at any moment in it.
+    `identity` is a SAN, or a glob with `*` and `?`, compared under SubjectName.normalized; `oidc_subject` is
+    the `sub` that the issuer gave. `since` and `until` (seconds since 1970) are a window: certificates valid
+    at any moment in it.
     """
 
     identity: str | None = None
     oidc_issuer: str | None = None
+    oidc_subject: str | None = None
     key_sha256: str | None = None
     log_index: tuple[str, int] | None = None
     serial: Serial | None = None

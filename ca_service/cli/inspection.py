@@ -13,6 +13,7 @@ from time import monotonic
 
 from cryptography import x509
 
+from ca_service.authority.audit import FIRST_PREVIOUS
 from ca_service.authority.entry_inspection import EntryInspection
 from ca_service.authority.finding import Finding
 from ca_service.authority.status_inspection import inspect_revocation, inspect_shard
@@ -22,7 +23,7 @@ from ca_service.files.durable import write_file
 from ca_service.merkle.tiles import TILE_WIDTH
 from ca_service.merkle.tree import HASH_SIZE, complete_root
 from ca_service.pki.keys import key_id
-from ca_service.store.audit import FIRST_PREVIOUS, SqlAudit
+from ca_service.store.audit import SqlAudit
 from ca_service.store.database import Database
 from ca_service.store.inspection import InspectedLog, SqlInspection, inspect_records
 from ca_service.vocabulary import TimestampMs

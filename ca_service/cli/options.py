@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,21 @@ def config_option(*, required: bool = True) -> _Decorator:
         required=required,
         help="The settings file that `init` made (DIR/ca.toml), or its folder.",
     )
+
+
+def desk_option() -> _Decorator:
+    """The options that say where the desk is; the command gets `open_desk`, a cli.desk.OpenDesk."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def with_desk(settings: "Settings", **given: Any) -> Any:
+            from ca_service.cli.host import host_desk
+
+            return command(open_desk=partial(host_desk, settings), **given)
+
+        return config_option()(with_desk)
+
+    return decorate
 
 
 json_option: _Decorator = click.option(

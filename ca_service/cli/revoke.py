@@ -1,17 +1,14 @@
 """`revoke`: taking certificates back."""
 
 import json
-from typing import TYPE_CHECKING
 
 import click
 
-from ca_service.cli.find import revocation_facts
-from ca_service.cli.options import config_option, json_option
+from ca_service.authority.facts import revocation_facts
+from ca_service.cli.desk import OpenDesk
+from ca_service.cli.options import desk_option, json_option
 from ca_service.cli.subjects import Subject, SubjectArgument
-from ca_service.vocabulary import RevocationReason, format_serial, parse_time
-
-if TYPE_CHECKING:
-    from ca_service.settings import Settings
+from ca_service.vocabulary import RevocationReason, parse_time
 
 
 @click.group()
@@ -24,7 +21,7 @@ def revoke() -> None:
 
 @revoke.command()
 @click.argument("subject", type=SubjectArgument(), metavar="SERIAL|CERT.pem")
-@config_option()
+@desk_option()
 @click.option(
     "--reason",
     type=click.Choice([reason.label for reason in RevocationReason], case_sensitive=False),
@@ -42,7 +39,7 @@ def revoke() -> None:
 @json_option
 def certificate(
     subject: Subject,
-    settings: "Settings",
+    open_desk: OpenDesk,
     reason: str,
     revocation_date: str | None,
     comment: str,
@@ -58,23 +55,20 @@ def certificate(
     \b
       ca-service revoke certificate leaf.pem --config ca.toml --reason keyCompromise --comment "ticket 4711"
     """
-    from ca_service.cli.host import desk_of, local_actor
-
     moment = None
     if revocation_date is not None:
         try:
             moment = int(parse_time(revocation_date).timestamp())
         except ValueError as error:
             raise click.UsageError(f"--revocation-date: {error}") from None
-    with desk_of(settings) as desk:
+    with open_desk() as desk:
         stands = desk.revoke_certificate(
             subject.serial,
             reason=RevocationReason.from_label(reason),
             revocation_date=moment,
             comment=comment,
-            actor=local_actor(),
         )
-    facts = {"serial": format_serial(stands.serial), **revocation_facts(stands)}
+    facts = revocation_facts(stands)
     if as_json:
         click.echo(json.dumps(facts))
     else:

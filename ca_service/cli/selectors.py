@@ -1,17 +1,14 @@
 """The options by which certificates are selected, the same for every verb that takes them."""
 
-import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
 import click
 
+from ca_service.authority.fact_readers import read_key_sha256, read_log_index, read_seconds
 from ca_service.authority.ports import Selector
-from ca_service.vocabulary import Serial, parse_serial, parse_time
-
-_KEY_SHA256 = re.compile(r"[0-9a-f]{64}")
-_LOG_INDEX = re.compile(r"([a-z0-9-]+):(0|[1-9][0-9]{0,17})")
+from ca_service.vocabulary import parse_serial
 
 _Value = TypeVar("_Value")
 
@@ -20,6 +17,9 @@ _OPTIONS = (
         "--identity", metavar="SAN", help="The name in the certificate; * and ? stand for any text."
     ),
     click.option("--issuer", "oidc_issuer", metavar="URL", help="The identity provider's URL."),
+    click.option(
+        "--oidc-subject", metavar="SUB", help="The subject by which the identity provider knows it."
+    ),
     click.option("--key-sha256", metavar="HEX", help="SHA-256 of the DER public key (SubjectPublicKeyInfo)."),
     click.option("--log-index", metavar="SHARD:N", help="The entry in a log, such as 2026:17."),
     click.option("--serial", metavar="HEX", help="The serial, with or without colons."),
@@ -42,7 +42,7 @@ def selector_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return decorated
 
 
-_NAMES = ("identity", "oidc_issuer", "key_sha256", "log_index", "serial", "since", "until")
+_NAMES = ("identity", "oidc_issuer", "oidc_subject", "key_sha256", "log_index", "serial", "since", "until")
 
 
 def _selector(texts: dict[str, str | None]) -> Selector:
@@ -53,11 +53,12 @@ def _selector(texts: dict[str, str | None]) -> Selector:
     return Selector(
         identity=texts["identity"],
         oidc_issuer=texts["oidc_issuer"],
-        key_sha256=_read(texts, "key_sha256", _key),
-        log_index=_read(texts, "log_index", _index),
-        serial=_read(texts, "serial", _serial),
-        since=_read(texts, "since", _seconds),
-        until=_read(texts, "until", _seconds),
+        oidc_subject=texts["oidc_subject"],
+        key_sha256=_read(texts, "key_sha256", read_key_sha256),
+        log_index=_read(texts, "log_index", read_log_index),
+        serial=_read(texts, "serial", parse_serial),
+        since=_read(texts, "since", read_seconds),
+        until=_read(texts, "until", read_seconds),
     )
 
 
@@ -69,25 +70,3 @@ def _read(texts: dict[str, str | None], name: str, read: Callable[[str], _Value]
         return read(text)
     except ValueError as error:
         raise click.UsageError(f"--{name.replace('_', '-')}: {error}") from None
-
-
-def _key(text: str) -> str:
-    bare = text.strip().lower().replace(":", "")
-    if not _KEY_SHA256.fullmatch(bare):
-        raise ValueError(f"expected 64 hex digits, not {text[:80]!r}")
-    return bare
-
-
-def _index(text: str) -> tuple[str, int]:
-    found = _LOG_INDEX.fullmatch(text.strip())
-    if found is None:
-        raise ValueError(f"expected SHARD:N, such as 2026:17, not {text[:80]!r}")
-    return found[1], int(found[2])
-
-
-def _serial(text: str) -> Serial:
-    return parse_serial(text)
-
-
-def _seconds(text: str) -> int:
-    return int(parse_time(text).timestamp())

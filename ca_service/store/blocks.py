@@ -3,61 +3,43 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, text, update
 
-from ca_service.authority.ports import Actor, Clock
+from ca_service.authority.ports import Actor, Block, Clock
+from ca_service.authority.revocation_rules import is_active, stricter_block
 from ca_service.errors import IdentityBlocked
 from ca_service.store import audit
 from ca_service.store.database import Database
 from ca_service.store.globs import compiled, is_glob
 from ca_service.store.quick import Statement, Transaction
-from ca_service.store.schema import blocks, generations, tree_heads
-from ca_service.vocabulary import SubjectKind, SubjectName
+from ca_service.store.schema import blocks, generations
+from ca_service.vocabulary import SubjectName
 
 _GENERATION = Statement(select(generations.c.blocks))
-_ALL = Statement(
-    select(
-        blocks.c.subject_pattern,
-        blocks.c.oidc_issuer,
-        blocks.c.oidc_subject,
-        blocks.c.reason,
-        blocks.c.created,
-        blocks.c.expires,
-        blocks.c.id,
-    ).order_by(blocks.c.id)
+_COLUMNS = (
+    blocks.c.subject_pattern,
+    blocks.c.oidc_issuer,
+    blocks.c.oidc_subject,
+    blocks.c.key_sha256,
+    blocks.c.reason,
+    blocks.c.created,
+    blocks.c.expires,
+    blocks.c.id,
 )
+"""In the order of Block's members."""
 
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Whom a block concerns: members that are None do not restrict, but one must be given.
-
-    `subject` is a SAN, or a glob with `*` and `?`, compared under SubjectName.normalized; `created` and
-    `expires` (None: never) are seconds since 1970; `number` is 0 until it is stored.
-    """
-
-    subject: str | None = None
-    oidc_issuer: str | None = None
-    oidc_subject: str | None = None
-    reason: str = ""
-    created: int = 0
-    expires: int | None = None
-    number: int = 0
-
-    @property
-    def normalized(self) -> str | None:
-        """The subject pattern as subjects are compared."""
-        return None if self.subject is None else SubjectName(SubjectKind.URI, self.subject).normalized
+_ALL = Statement(select(*_COLUMNS).order_by(blocks.c.id))
 
 
 @dataclass(slots=True)
 class BlockList:
-    """All blocks of one generation, ready to be matched."""
+    """All blocks of one generation, each filed under the one member by which it is found fastest."""
 
     generation: int = -1
-    _exact: dict[str, list[Block]] = field(default_factory=dict)
+    _by_name: dict[str, list[Block]] = field(default_factory=dict)
+    _by_key: dict[str, list[Block]] = field(default_factory=dict)
+    _by_subject: dict[str, list[Block]] = field(default_factory=dict)
     _others: list[tuple[re.Pattern[str] | None, Block]] = field(default_factory=list)
 
     @classmethod
@@ -65,41 +47,51 @@ class BlockList:
         """Sort blocks by how they are found."""
         listed = cls(generation)
         for block in stored:
-            pattern = block.normalized
-            if pattern is None:
-                listed._others.append((None, block))
-            elif is_glob(pattern):
+            pattern, _, oidc_subject, key_sha256 = block.target
+            if pattern is not None and is_glob(pattern):
                 listed._others.append((compiled(pattern), block))
+            elif pattern is not None:
+                listed._by_name.setdefault(pattern, []).append(block)
+            elif key_sha256 is not None:
+                listed._by_key.setdefault(key_sha256, []).append(block)
+            elif oidc_subject is not None:
+                listed._by_subject.setdefault(oidc_subject, []).append(block)
             else:
-                listed._exact.setdefault(pattern, []).append(block)
+                listed._others.append((None, block))
         return listed
 
-    def check(self, subject: SubjectName, oidc_issuer: str, oidc_subject: str, now: int) -> None:
+    def check(
+        self, subject: SubjectName, oidc_issuer: str, oidc_subject: str, key_sha256: str, now: int
+    ) -> None:
         """Raise IdentityBlocked when a block concerns them at `now`, in seconds since 1970."""
         name = subject.normalized
-        for block in self._exact.get(name, ()):
-            _refuse_if(block, oidc_issuer, oidc_subject, now)
-        for pattern, block in self._others:
-            if pattern is None or pattern.fullmatch(name):
-                _refuse_if(block, oidc_issuer, oidc_subject, now)
-
-
-def _refuse_if(block: Block, oidc_issuer: str, oidc_subject: str, now: int) -> None:
-    concerned = (
-        block.oidc_issuer in (None, oidc_issuer)
-        and block.oidc_subject in (None, oidc_subject)
-        and (block.expires is None or now < block.expires)
-    )
-    if concerned:
-        raise IdentityBlocked(
-            f"this identity gets no certificates: block {block.number} of this service concerns it",
-            block=str(block.number),
-        )
+        for block in (
+            *self._by_name.get(name, ()),
+            *self._by_key.get(key_sha256, ()),
+            *self._by_subject.get(oidc_subject, ()),
+            *(block for pattern, block in self._others if pattern is None or pattern.fullmatch(name)),
+        ):
+            if (
+                block.oidc_issuer in (None, oidc_issuer)
+                and block.oidc_subject in (None, oidc_subject)
+                and block.key_sha256 in (None, key_sha256)
+                and is_active(block, now)
+            ):
+                raise IdentityBlocked(
+                    f"this identity gets no certificates: block {block.number} of this service concerns it",
+                    block=str(block.number),
+                )
 
 
 def lock_against_sequencing(connection: Connection) -> None:
-    """Take the lock of every log: what is stored next counts for all entries that are logged after it."""
-    connection.execute(select(tree_heads.c.log).order_by(tree_heads.c.log).with_for_update())
+    """Take the lock of every log: what is stored next counts for all entries that are logged after it.
+
+    Everything that was logged before can be read afterwards, also of a log that was just opened.
+    """
+    if connection.dialect.name == "postgresql":
+        # The table and not its rows: no log can be opened meanwhile whose lock nobody has taken.
+        connection.execute(text("LOCK TABLE tree_heads IN EXCLUSIVE MODE"))
+    # On SQLite a writing transaction is alone from its beginning.
 
 
 def current_list(transaction: Transaction, known: BlockList) -> BlockList:
@@ -111,48 +103,71 @@ def current_list(transaction: Transaction, known: BlockList) -> BlockList:
     return BlockList.of(generation, [Block(*stored) for stored in transaction.rows(_ALL, {})])
 
 
-def add(connection: Connection, block: Block) -> Block:
-    """Store a block in a transaction that has taken `lock_against_sequencing`."""
-    if block.normalized is None and block.oidc_issuer is None and block.oidc_subject is None:
-        raise ValueError("a block names a subject, an issuer or an issuer's subject")
-    number = connection.execute(
-        insert(blocks)
-        .values(
-            subject_pattern=block.normalized,
-            oidc_issuer=block.oidc_issuer,
-            oidc_subject=block.oidc_subject,
-            reason=block.reason,
-            created=block.created,
-            expires=block.expires,
-        )
-        .returning(blocks.c.id)
-    ).scalar_one()
-    connection.execute(update(generations).values(blocks=generations.c.blocks + 1))
-    return replace(block, subject=block.normalized, number=number)
+def add(connection: Connection, block: Block, now: int) -> tuple[Block | None, Block]:
+    """Store a block in a transaction that has taken `lock_against_sequencing`; `now` is in seconds.
+
+    Returns what stood (None: nothing of this target that has not expired) and what stands; both are the same
+    when nothing changed. Raises ValueError for a block that concerns everybody.
+    """
+    if block.target == (None, None, None, None):
+        raise ValueError("a block names a subject, an issuer, an issuer's subject or a key")
+    stood = next((one for one in _same_target(connection, block) if is_active(one, now)), None)
+    if stood is None:
+        columns = {**_columns_of(block), "created": now}
+        number = connection.execute(insert(blocks).values(columns).returning(blocks.c.id)).scalar_one()
+        stands = replace(block, subject=block.normalized, created=now, number=number)
+    else:
+        stands = stricter_block(stood, block)
+        if stands == stood:
+            return stood, stands
+        connection.execute(update(blocks).where(blocks.c.id == stands.number).values(_columns_of(stands)))
+    _count_change(connection)
+    return stood, stands
 
 
-def described(block: Block) -> dict[str, object]:
-    """What the audit says of a block."""
-    return {
+def described(block: Block, before: Block | None = None) -> dict[str, object]:
+    """What the audit says of a block, and of what it was before."""
+    said: dict[str, object] = {
         "block": block.number,
         "subject": block.normalized,
         "oidc_issuer": block.oidc_issuer,
         "oidc_subject": block.oidc_subject,
+        "key_sha256": block.key_sha256,
         "reason": block.reason,
+        "expires": block.expires,
+    }
+    if before is not None:
+        said["before"] = {"reason": before.reason, "expires": before.expires}
+    return said
+
+
+def _columns_of(block: Block) -> dict[str, object]:
+    return {
+        "subject_pattern": block.normalized,
+        "oidc_issuer": block.oidc_issuer,
+        "oidc_subject": block.oidc_subject,
+        "key_sha256": block.key_sha256,
+        "reason": audit.storable(block.reason),
         "expires": block.expires,
     }
 
 
-def _read_block(row: Row[Any]) -> Block:
-    return Block(
-        row.subject_pattern,
-        row.oidc_issuer,
-        row.oidc_subject,
-        row.reason,
-        row.created,
-        row.expires,
-        row.id,
-    )
+def _same_target(connection: Connection, block: Block) -> list[Block]:
+    columns = (blocks.c.subject_pattern, blocks.c.oidc_issuer, blocks.c.oidc_subject, blocks.c.key_sha256)
+    same = [
+        column.is_(None) if value is None else column == value
+        for column, value in zip(columns, block.target, strict=True)
+    ]
+    return _read_all(connection, *same)
+
+
+def _count_change(connection: Connection) -> None:
+    connection.execute(update(generations).values(blocks=generations.c.blocks + 1))
+
+
+def _read_all(connection: Connection, *conditions: ColumnElement[bool]) -> list[Block]:
+    query = select(*_COLUMNS).where(*conditions).order_by(blocks.c.id)
+    return [Block(*row) for row in connection.execute(query)]
 
 
 class SqlBlocks:
@@ -164,40 +179,56 @@ class SqlBlocks:
         self._clock = clock
         self._known = BlockList()
 
-    def check(self, subject: SubjectName, oidc_issuer: str, oidc_subject: str) -> None:
+    def check(self, subject: SubjectName, oidc_issuer: str, oidc_subject: str, key_sha256: str) -> None:
         """Raise IdentityBlocked when one of them is blocked now; StoreUnavailable when it cannot be known."""
         known = self._known
         row = self._database.quick_row(_GENERATION, {})
         if row is None or row[0] != known.generation:
             with self._database.quick_reading() as transaction:
                 known = self._known = current_list(transaction, known)
-        known.check(subject, oidc_issuer, oidc_subject, self._clock() // 1000)
+        known.check(subject, oidc_issuer, oidc_subject, key_sha256, self._clock() // 1000)
 
-    def add(self, block: Block, actor: Actor, action: str = "block") -> Block:
+    def add(self, block: Block, actor: Actor) -> Block:
         """Store a block durably, with its audit record: no entry logged after this escapes it.
 
-        Returns it with its number and time. Raises StoreUnavailable.
+        Returns what stands, which may be an earlier one of the same target, made stricter if the new one is.
+        Raises StoreUnavailable.
         """
         now = self._clock()
         with self._database.writing() as connection:
             lock_against_sequencing(connection)
-            added = add(connection, replace(block, created=now // 1000))
-            audit.append(connection, now, actor, action, described(added))
-        return added
+            stood, stands = add(connection, block, now // 1000)
+            if stands != stood:
+                audit.append(connection, now, actor, "block", described(stands, stood))
+        return stands
 
-    def remove(self, number: int, actor: Actor, action: str = "unblock") -> Block | None:
+    def remove(self, number: int, comment: str, actor: Actor) -> Block | None:
         """Take a block away, with its audit record; returns it, or None when there is none of this number."""
+        if not 0 < number < 1 << 31:
+            return None
         with self._database.writing() as connection:
             lock_against_sequencing(connection)
-            row = connection.execute(select(blocks).where(blocks.c.id == number)).first()
-            removed = None if row is None else _read_block(row)
-            if removed is not None:
-                connection.execute(delete(blocks).where(blocks.c.id == number))
-                connection.execute(update(generations).values(blocks=generations.c.blocks + 1))
-                audit.append(connection, self._clock(), actor, action, described(removed))
+            removed = _read_all(connection, blocks.c.id == number)
+            self._remove(connection, removed, comment, actor)
+        return removed[0] if removed else None
+
+    def remove_target(self, block: Block, comment: str, actor: Actor) -> Sequence[Block]:
+        """Take every block of exactly this target away, each with its audit record; returns them."""
+        with self._database.writing() as connection:
+            lock_against_sequencing(connection)
+            removed = _same_target(connection, block)
+            self._remove(connection, removed, comment, actor)
         return removed
+
+    def _remove(self, connection: Connection, removed: Sequence[Block], comment: str, actor: Actor) -> None:
+        for block in removed:
+            connection.execute(delete(blocks).where(blocks.c.id == block.number))
+            said = {**described(block), "comment": audit.storable(comment)}
+            audit.append(connection, self._clock(), actor, "unblock", said)
+        if removed:
+            _count_change(connection)
 
     def all(self) -> Sequence[Block]:
         """Every stored block, oldest first, the expired ones too; raises StoreUnavailable."""
         with self._database.reading() as connection:
-            return [_read_block(row) for row in connection.execute(select(blocks).order_by(blocks.c.id))]
+            return _read_all(connection)

@@ -106,7 +106,7 @@ class CertificateEntries:
 
         def admit(entry: PendingCertificate) -> None:
             require_period(entry.not_after)
-            blocks.check(entry.subject, entry.oidc_issuer, entry.oidc_subject, now // 1000)
+            blocks.check(entry.subject, entry.oidc_issuer, entry.oidc_subject, entry.key_sha256, now // 1000)
             if entry.token_use is not None:
                 token_uses.use(transaction, entry.token_use)
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy import BindParameter, Connection, and_, bindparam, func, or_, select, text
 
+from ca_service.authority.audit import AuditRecord, record_hash
 from ca_service.authority.entry_inspection import IssuedRow, LeafRow
 from ca_service.authority.finding import Finding
 from ca_service.authority.ports import CrlShard
@@ -14,7 +15,6 @@ from ca_service.authority.published import TAKEN_BACK
 from ca_service.authority.status_inspection import ListedRow, RevocationRow
 from ca_service.authority.tree_inspection import HeadRow, TileRow
 from ca_service.merkle.tiles import TILE_WIDTH
-from ca_service.store.audit import AuditRecord, record_hash
 from ca_service.store.database import Database
 from ca_service.store.quick import Statement
 from ca_service.store.schema import (

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import insert, select, update
 
+from ca_service.authority.audit import Detail
 from ca_service.authority.mark import CrlName
 from ca_service.authority.ports import Actor, Clock
 from ca_service.store import audit
@@ -29,7 +30,7 @@ def lift(
     generation: int,
     floors: Sequence[CrlFloor],
     actor: Actor,
-    detail: audit.Detail,
+    detail: Detail,
 ) -> None:
     """Raise the revocation generation above `generation` and each shard's CRL number to its floor.
 

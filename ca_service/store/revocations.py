@@ -1,19 +1,21 @@
 """Revocations, and the counter of their changes that every cached answer is keyed by."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, exists, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, exists, insert, select, update
 
-from ca_service.authority.ports import Actor, CertificateStatus, Clock, Revocation
+from ca_service.authority.audit import Detail
+from ca_service.authority.desk_ports import IdentityRevocation, Preview, RevocationOrder
+from ca_service.authority.facts import selector_facts
+from ca_service.authority.ports import Actor, Block, CertificateStatus, Clock, Revocation
+from ca_service.authority.revocation_rules import stricter
 from ca_service.errors import StoreUnavailable
 from ca_service.store import audit, blocks
-from ca_service.store.blocks import Block
 from ca_service.store.database import Database
 from ca_service.store.quick import Statement
 from ca_service.store.schema import crl_shards, generations, issued, revocations
-from ca_service.vocabulary import KeyId, RevocationReason, Serial, format_serial
+from ca_service.store.selection import REASONS, by_shard, preview_of, read_revocation, targets_of
+from ca_service.vocabulary import KeyId, Serial, format_serial
 
 _AT_ONCE = 400
 """Revocations in one statement, and in one audit record."""
@@ -41,7 +43,14 @@ _STATUS = Statement(
     )
 )
 
-_REASONS = {reason.number: reason for reason in RevocationReason}
+_Change = tuple[Revocation | None, Revocation]
+"""What stood (None: nothing) and what stands."""
+
+_CHANGE = (
+    update(revocations)
+    .where(revocations.c.authority_key == bindparam("of_key"), revocations.c.serial == bindparam("of_serial"))
+    .values({column: bindparam(column.name) for column in revocations.c})
+)
 
 
 class SqlRevocations:
@@ -69,66 +78,118 @@ class SqlRevocations:
         known, shard, date, revoked_at, reason, comment = row
         if shard is None:
             return CertificateStatus(bool(known), None)
-        revocation = Revocation(serial, authority_key, shard, date, revoked_at, _REASONS[reason], comment)
+        revocation = Revocation(serial, authority_key, shard, date, revoked_at, REASONS[reason], comment)
         return CertificateStatus(bool(known), revocation)
 
-    def revoke(
-        self,
-        wanted: Sequence[Revocation],
-        actor: Actor,
-        action: str,
-        *,
-        block: Block | None = None,
-        detail: audit.Detail | None = None,
-    ) -> Sequence[Revocation]:
+    def revoke(self, wanted: Sequence[Revocation], actor: Actor, action: str) -> Sequence[Revocation]:
         """Store revocations, bump generations, append the audit records: one durable transaction.
 
         It waits for entries that are being logged, and they for it. Returns, as they now stand, those that
         changed something: one already revoked changes only to an earlier date, or from no reason to one.
-        A `block` is stored in the same transaction, `detail` stands in the first audit record beside what
-        changed. Raises StoreUnavailable.
+        Raises StoreUnavailable.
         """
-        now = self._clock()
         with self._database.writing() as connection:
             blocks.lock_against_sequencing(connection)
-            changed: list[tuple[Revocation | None, Revocation]] = []
+            changes: list[_Change] = []
             for start in range(0, len(wanted), _AT_ONCE):
-                changed.extend(_store(connection, wanted[start : start + _AT_ONCE]))
-            said: dict[str, object] = dict(detail or {})
+                changes.extend(_changes(connection, wanted[start : start + _AT_ONCE]))
+            _store(connection, changes)
+            self._record(connection, actor, action, changes, {})
+        return [stands for _, stands in changes]
+
+    def preview(self, order: RevocationOrder, limit: int) -> Preview:
+        """What `revoke_selected` would do now, blocks apart; raises StoreUnavailable, InvalidRequest."""
+        with self._database.reading() as connection:
+            return preview_of(connection, order, limit)
+
+    def revoke_selected(
+        self, order: RevocationOrder, block: Block | None, actor: Actor
+    ) -> IdentityRevocation:
+        """Revoke all that the selector means and store the block: one durable transaction.
+
+        What is meant is decided under the lock that sequencing takes, after whatever was logged before.
+        Raises StoreUnavailable, and InvalidRequest for a pattern of over 4,000 signs.
+        """
+        with self._database.writing() as connection:
+            blocks.lock_against_sequencing(connection)
+            targets = targets_of(connection, order)
+            changes = [(stands, after) for stands, after in targets if stands != after]
+            _store(connection, changes)
+            stood, stands = None, None
             if block is not None:
-                said["block"] = blocks.described(blocks.add(connection, replace(block, created=now // 1000)))
-            if changed:
-                self._bump(connection, {(new.authority_key, new.crl_shard) for _, new in changed})
-            if changed or block is not None:
-                for start in range(0, len(changed) or 1, _AT_ONCE):
-                    said["revocations"] = [_described(*pair) for pair in changed[start : start + _AT_ONCE]]
-                    audit.append(connection, now, actor, action, said)
-                    said = {}
-        return [new for _, new in changed]
+                stood, stands = blocks.add(connection, block, order.decided_at)
+            shards = by_shard(after for _, after in changes)
+            if changes or stands != stood:
+                said: dict[str, object] = {
+                    "selector": selector_facts(order.selector),
+                    "matched": len(targets),
+                    "changed": len(changes),
+                    "by_shard": shards,
+                }
+                if stands is not None:
+                    said["block"] = blocks.described(stands, stood if stood != stands else None)
+                self._record(connection, actor, "revoke-identity", changes, said)
+        return IdentityRevocation(
+            matched=len(targets),
+            revoked=len(changes),
+            unchanged=len(targets) - len(changes),
+            by_shard=shards,
+            block=stands,
+            serials=[after.serial for _, after in changes],
+        )
 
-    @staticmethod
-    def _bump(connection: Connection, shards: Iterable[tuple[str, str]]) -> None:
-        connection.execute(update(generations).values(revocations=generations.c.revocations + 1))
-        for authority_key, name in sorted(shards):
-            connection.execute(
-                update(crl_shards)
-                .where(crl_shards.c.authority_key == authority_key, crl_shards.c.name == name)
-                .values(generation=crl_shards.c.generation + 1)
-            )
+    def withdraw(self, serial: Serial, comment: str, actor: Actor) -> Revocation | None:
+        """Take a revocation away, with its audit record; returns it, or None when there is none.
+
+        Raises StoreUnavailable.
+        """
+        of_serial = revocations.c.serial == format_serial(serial)
+        with self._database.writing() as connection:
+            blocks.lock_against_sequencing(connection)
+            found = [read_revocation(row) for row in connection.execute(select(revocations).where(of_serial))]
+            if not found:
+                return None
+            connection.execute(delete(revocations).where(of_serial))
+            _bump(connection, {(one.authority_key, one.crl_shard) for one in found})
+            for one in found:
+                said = {
+                    "serial": format_serial(one.serial),
+                    "authority_key": one.authority_key,
+                    "before": {**_members(one), "revoked_at": one.revoked_at, "comment": one.comment},
+                    "comment": audit.storable(comment),
+                }
+                audit.append(connection, self._clock(), actor, "withdraw", said)
+        return found[0]
+
+    def _record(
+        self,
+        connection: Connection,
+        actor: Actor,
+        action: str,
+        changes: Sequence[_Change],
+        detail: Detail,
+    ) -> None:
+        """Bump generations and append as many records as the changes need, `detail` in the first."""
+        now = self._clock()
+        if changes:
+            _bump(connection, {(new.authority_key, new.crl_shard) for _, new in changes})
+        said = dict(detail)
+        if not changes and said:
+            audit.append(connection, now, actor, action, said)
+        for start in range(0, len(changes), _AT_ONCE):
+            said["revocations"] = [_described(*pair) for pair in changes[start : start + _AT_ONCE]]
+            audit.append(connection, now, actor, action, said)
+            said = {}
 
 
-def read_revocation(row: Row[Any], prefix: str = "") -> Revocation:
-    """Read a row of the table, whose columns may carry a prefix."""
-    fields = row._mapping  # noqa: SLF001 - the documented way to read columns by name
-    return Revocation(
-        Serial(int(fields[f"{prefix}serial"], 16)),
-        KeyId(fields[f"{prefix}authority_key"]),
-        fields[f"{prefix}crl_shard"],
-        fields[f"{prefix}revocation_date"],
-        fields[f"{prefix}revoked_at"],
-        _REASONS[fields[f"{prefix}reason"]],
-        fields[f"{prefix}comment"],
-    )
+def _bump(connection: Connection, shards: Iterable[tuple[str, str]]) -> None:
+    connection.execute(update(generations).values(revocations=generations.c.revocations + 1))
+    for authority_key, name in sorted(shards):
+        connection.execute(
+            update(crl_shards)
+            .where(crl_shards.c.authority_key == authority_key, crl_shards.c.name == name)
+            .values(generation=crl_shards.c.generation + 1)
+        )
 
 
 def revocations_of(connection: Connection, authority_key: KeyId, shard: str) -> Iterable[Revocation]:
@@ -145,15 +206,13 @@ def revocations_of(connection: Connection, authority_key: KeyId, shard: str) -> 
         .order_by(revocations.c.serial)
     ).all()
     return (
-        Revocation(Serial(int(serial, 16)), authority_key, shard, date, revoked_at, _REASONS[reason], comment)
+        Revocation(Serial(int(serial, 16)), authority_key, shard, date, revoked_at, REASONS[reason], comment)
         for serial, date, revoked_at, reason, comment in rows
     )
 
 
-def _store(
-    connection: Connection, wanted: Sequence[Revocation]
-) -> list[tuple[Revocation | None, Revocation]]:
-    """Store what changes something; pairs of what stood (None: nothing) and what stands now."""
+def _changes(connection: Connection, wanted: Sequence[Revocation]) -> list[_Change]:
+    """What the wanted revocations change."""
     rows = connection.execute(
         select(revocations).where(
             revocations.c.authority_key.in_({one.authority_key for one in wanted}),
@@ -164,41 +223,19 @@ def _store(
     after = dict(before)
     for one in wanted:
         place = (one.authority_key, one.serial)
-        after[place] = _stricter(after.get(place), one)
-    new = [one for place, one in after.items() if place not in before]
+        after[place] = stricter(after.get(place), one)
+    return [(before.get(place), one) for place, one in after.items() if before.get(place) != one]
+
+
+def _store(connection: Connection, changes: Sequence[_Change]) -> None:
+    new = [_row(one) for stood, one in changes if stood is None]
     if new:
-        connection.execute(insert(revocations), [_row(one) for one in new])
-    changed = [one for place, one in after.items() if place in before and before[place] != one]
-    for one in changed:
+        connection.execute(insert(revocations), new)
+    changed = [_row(one) for stood, one in changes if stood is not None]
+    if changed:
         connection.execute(
-            update(revocations)
-            .where(
-                revocations.c.authority_key == one.authority_key,
-                revocations.c.serial == format_serial(one.serial),
-            )
-            .values(_row(one))
+            _CHANGE, [{**row, "of_key": row["authority_key"], "of_serial": row["serial"]} for row in changed]
         )
-    return [(before.get((one.authority_key, one.serial)), one) for one in (*new, *changed)]
-
-
-def _stricter(stands: Revocation | None, wanted: Revocation) -> Revocation:
-    """What stands after both: the earlier date, and a reason rather than none; otherwise what stood."""
-    if stands is None:
-        return wanted
-    gives_reason = (
-        stands.reason is RevocationReason.UNSPECIFIED and wanted.reason is not RevocationReason.UNSPECIFIED
-    )
-    if wanted.revocation_date >= stands.revocation_date and not gives_reason:
-        return stands
-    return Revocation(
-        stands.serial,
-        stands.authority_key,
-        stands.crl_shard,
-        min(stands.revocation_date, wanted.revocation_date),
-        stands.revoked_at,
-        wanted.reason if gives_reason else stands.reason,
-        wanted.comment or stands.comment,
-    )
 
 
 def _row(one: Revocation) -> dict[str, object]:
@@ -217,10 +254,13 @@ def _described(stood: Revocation | None, stands: Revocation) -> dict[str, object
     said: dict[str, object] = {
         "serial": format_serial(stands.serial),
         "authority_key": stands.authority_key,
-        "revocation_date": stands.revocation_date,
-        "reason": stands.reason.label,
+        **_members(stands),
         "comment": stands.comment,
     }
     if stood is not None:
-        said["before"] = {"revocation_date": stood.revocation_date, "reason": stood.reason.label}
+        said["before"] = {**_members(stood), "comment": stood.comment}
     return said
+
+
+def _members(one: Revocation) -> dict[str, object]:
+    return {"revocation_date": one.revocation_date, "reason": one.reason.label}

@@ -152,6 +152,7 @@ blocks = Table(
     Column("reason", Text, nullable=False),
     Column("created", BigInteger, nullable=False),
     Column("expires", BigInteger),
+    Column("key_sha256", Text),
     sqlite_autoincrement=True,  # an id that the audit names is never given again
 )
 

@@ -2,10 +2,11 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from ca_service.authority.ports import PendingCertificate, Sequenced
+from ca_service.authority.ports import Block, PendingCertificate, Sequenced
 from ca_service.errors import (
     CAError,
     ClockBehind,
@@ -16,7 +17,7 @@ from ca_service.errors import (
     LogUnavailable,
 )
 from ca_service.pki.sct import precertificate_leaf
-from ca_service.store.blocks import Block, SqlBlocks
+from ca_service.store.blocks import SqlBlocks
 from ca_service.store.database import Database
 from ca_service.store.issued import SqlIssuedCertificates
 from ca_service.store.logs import SqlLogReader
@@ -106,7 +107,7 @@ def test_a_block_stops_its_entries_inside_the_batch_and_no_others(
     for name, result in zip(names, results, strict=True):
         assert isinstance(result, IdentityBlocked if name.startswith("stolen") else Sequenced), result
     assert audit_log(reader, log).tree_size == 11
-    blocks.remove(block.number, ACTOR)
+    blocks.remove(block.number, "", ACTOR)
     assert sequencer.append(pending("stolen@example.com")).leaf_index == 11
 
 
@@ -176,14 +177,19 @@ def test_a_full_queue_says_busy_and_when_to_come_back(
 
 
 def test_a_holder_of_the_lock_who_never_lets_go_makes_the_log_unavailable(
-    database: Database, log: TestLog, reader: SqlLogReader
+    database: Database, database_url: str, log: TestLog, reader: SqlLogReader, tmp_path: Path
 ) -> None:
-    sequencer = log.sequencer(database, timeout=10)
+    impatient = Database(database_url, folder=tmp_path, lock_timeout=0.5)
+    sequencer = log.sequencer(impatient)
     with database.writing() as connection:
         connection.exec_driver_sql("UPDATE tree_heads SET frozen = frozen")
         with pytest.raises(LogUnavailable) as told:
             sequencer.append(pending())
         assert told.value.retry_after
+    sequencer.close()
+    impatient.close()
+    assert audit_log(reader, log).tree_size == 0
+    sequencer = log.sequencer(database)
     sequencer.append(pending())
     assert audit_log(reader, log).tree_size == 1
     sequencer.close()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ca_service.authority.ports import PendingCertificate, Sequenced, TokenUse
+from ca_service.authority.ports import Block, PendingCertificate, Sequenced, TokenUse
 from ca_service.errors import CAError, IdentityBlocked, TokenReused
-from ca_service.store.blocks import Block, SqlBlocks
+from ca_service.store.blocks import SqlBlocks
 from ca_service.store.database import Database
 from ca_service.store.logs import SqlLogReader
 from ca_service.store.sequencer import BatchingSequencer
@@ -70,7 +70,7 @@ def test_a_token_that_got_no_certificate_stays_good(
     block = blocks.add(Block(subject="dev@example.com"), ACTOR)
     with pytest.raises(IdentityBlocked):
         sequencer.append(used("one"))
-    blocks.remove(block.number, ACTOR)
+    blocks.remove(block.number, "", ACTOR)
     # A whole transaction that is rolled back takes the use with it: here for a serial that is there already.
     twin = pending()
     sequencer.append(twin)

@@ -25,13 +25,6 @@ from tests.support.postgres import LocalPostgres
 from tests.support.store import SettableClock, TestLog, audit_log, pending
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[LocalPostgres]:
-    """A server that these tests may stop and start."""
-    with LocalPostgres() as server:
-        yield server
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """A database of either kind with its schema."""
@@ -39,7 +32,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     if request.param == "postgresql":
         server: LocalPostgres = request.getfixturevalue("postgres")
         url = server.new_database()
-    made = Database(url, folder=tmp_path, lock_timeout=1)
+    made = Database(url, folder=tmp_path, lock_timeout=60)
     made.migrate()
     yield made
     made.close()
@@ -208,7 +201,8 @@ def test_a_stopped_holder_of_the_lock_means_unavailable_and_a_killed_one_nothing
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
     os.kill(holder.pid, signal.SIGSTOP)
-    sequencer = log.sequencer(database)
+    impatient = Database(url, folder=tmp_path, lock_timeout=1)
+    sequencer = log.sequencer(impatient)
     with pytest.raises(LogUnavailable) as told:
         sequencer.append(pending())
     assert told.value.retry_after
@@ -216,6 +210,9 @@ def test_a_stopped_holder_of_the_lock_means_unavailable_and_a_killed_one_nothing
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
     holder.stdout.close()
+    sequencer.close()
+    impatient.close()
+    sequencer = log.sequencer(database)
     assert sequencer.append(pending()).leaf_index == 0
     sequencer.close()
     assert audit_log(SqlLogReader(database, "2026"), log).tree_size == 1
@@ -235,7 +232,7 @@ def test_a_server_that_crashes_and_comes_back_is_used_again(
     refused: list[Callable[[], object]] = [
         revocations.generation,
         lambda: revocations.status(KeyId("a1" * 20), Serial(1)),
-        lambda: blocks.check(entry.subject, entry.oidc_issuer, entry.oidc_subject),
+        lambda: blocks.check(entry.subject, entry.oidc_issuer, entry.oidc_subject, entry.key_sha256),
         SqlLogReader(database, "2026").head,
         blocks.all,
         database.check,

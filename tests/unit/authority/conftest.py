@@ -26,6 +26,7 @@ from ca_service.pki.authority_certificates import Authority, create_intermediate
 from ca_service.pki.keys import spki_der
 from ca_service.pki.profile import random_serial
 from ca_service.pki.sct import digitally_sign, log_id_of
+from ca_service.store.audit import SqlAudit
 from ca_service.store.blocks import SqlBlocks
 from ca_service.store.database import Database
 from ca_service.store.entry_kinds import CertificateEntries
@@ -196,7 +197,12 @@ def small(tmp_path: Path) -> Iterator[SmallAuthority]:
             observer=observer,
         ),
         desk=RevocationDesk(
-            issued=SqlIssuedCertificates(database), revocations=revocations, clock=clock, observer=observer
+            issued=SqlIssuedCertificates(database),
+            revocations=revocations,
+            blocks=SqlBlocks(database, clock),
+            audit=SqlAudit(database, clock),
+            clock=clock,
+            observer=observer,
         ),
         reader=SqlLogReader(database, log.shard),
     )
