@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import requests
+from hypothesis import HealthCheck, settings
 
 from tests.support.processes import RunningService, dev_service, http, running
 from tests.support.rekor import LocalRekor
 from tests.support.tokens import TokenDesk
+
+pytest_plugins = ["tests.support.databases"]
 
 HERE = Path(__file__).parent
 WITHOUT_SOCKETS = ("unit", "property")
@@ -26,6 +29,10 @@ BUDGETS = {
     "fuzz": 60,
     "e2e": 600,
 }
+
+# A slow machine is not a wrong answer: nothing here fails for the time it took.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 _spent: dict[str, float] = defaultdict(float)
 

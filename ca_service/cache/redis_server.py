@@ -37,17 +37,20 @@ class RedisRateLimiter:
         observer: Observer,
         *,
         window_seconds: int = RATE_WINDOW_SECONDS,
+        timeout_seconds: float = TIMEOUT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take a redis://, rediss:// or unix:// URL; connects with the first request of each process.
+
+        `timeout_seconds` bounds the wait for each answer.
 
         Raises ConfigurationError when the URL cannot be read.
         """
         try:
             self._pool = ConnectionPool.from_url(
                 url,
-                socket_timeout=TIMEOUT_SECONDS,
-                socket_connect_timeout=TIMEOUT_SECONDS,
+                socket_timeout=timeout_seconds,
+                socket_connect_timeout=timeout_seconds,
                 # A request must not wait for a second try: it goes on without.
                 retry=Retry(NoBackoff(), 0),
             )

@@ -83,8 +83,8 @@ class Monitor:
             raise AssertionError(f"{error}\n{self.said}") from None
         finally:
             running.terminate()
-            running.wait(20)
-            reader.join(20)
+            running.wait(60)
+            reader.join(60)
             running.stdout.close()
 
     def _configure(self) -> None:
@@ -125,7 +125,7 @@ class Log:
 
     def size(self) -> int:
         with http() as session:
-            size: int = session.get(f"{self.url}/ct/v1/get-sth", timeout=10).json()["tree_size"]
+            size: int = session.get(f"{self.url}/ct/v1/get-sth", timeout=60).json()["tree_size"]
             return size
 
 
@@ -149,7 +149,7 @@ def liar(log: Log, change: Change) -> Iterator[str]:
     class Liar(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             with http() as session:
-                reply = session.get(f"{log.url}{self.path}", timeout=10)
+                reply = session.get(f"{log.url}{self.path}", timeout=60)
             call = self.path.partition("?")[0].rpartition("/")[2]
             body = json.dumps(change(call, reply.json())).encode() if reply.ok else reply.content
             self.send_response(reply.status_code)

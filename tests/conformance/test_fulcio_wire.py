@@ -35,7 +35,7 @@ ISSUER_DER = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
 def legacy(
     session: requests.Session, service: RunningService, token: str, body: dict[str, Any]
 ) -> requests.Response:
-    return session.post(f"{service.url}/api/v1/signingCert", json=body, headers=bearer(token), timeout=30)
+    return session.post(f"{service.url}/api/v1/signingCert", json=body, headers=bearer(token), timeout=60)
 
 
 def accepted(reply: requests.Response, key: PrivateKey) -> list[x509.Certificate]:
@@ -89,10 +89,10 @@ def test_the_legacy_root_call_gives_the_chain_that_the_leaf_has(
     service: RunningService, tokens: TokenDesk, session: requests.Session
 ) -> None:
     issued = issue(session, service.url, tokens.token(EMAIL), EMAIL)
-    reply = session.get(f"{service.url}/api/v1/rootCert", timeout=10)
+    reply = session.get(f"{service.url}/api/v1/rootCert", timeout=60)
     assert reply.status_code == 200
     assert x509.load_pem_x509_certificates(reply.content) == list(issued.chain[1:])
-    bundle = session.get(f"{service.url}/api/v2/trustBundle", timeout=10).json()
+    bundle = session.get(f"{service.url}/api/v2/trustBundle", timeout=60).json()
     pems = bundle["chains"][0]["certificates"]
     assert [x509.load_pem_x509_certificate(pem.encode()) for pem in pems] == list(issued.chain[1:])
 
@@ -121,7 +121,7 @@ def test_v2_takes_a_signing_request_of_every_kind_and_hash(
         f"{service.url}/api/v2/signingCert",
         json={"certificateSigningRequest": b64(csr_pem(key, SHA2.get(hash_name)))},
         headers={**bearer(tokens.token(EMAIL)), "Accept": "application/pem-certificate-chain"},
-        timeout=30,
+        timeout=60,
     )
     assert read_chain(reply)[0].public_key() == key.public_key()
 
@@ -154,7 +154,7 @@ def test_v2_reads_protobuf_json_as_it_comes(
     }
     if spelling == "snake_case":
         body = snake_members(body)
-    reply = session.post(f"{service.url}/api/v2/signingCert", json=body, timeout=30)
+    reply = session.post(f"{service.url}/api/v2/signingCert", json=body, timeout=60)
     assert read_chain(reply)[0].public_key() == key.public_key()
 
 

@@ -52,7 +52,7 @@ def ocsp_answer(session: requests.Session, issued: Issued, folder: Path) -> byte
         folder=folder,
     )
     url = ocsp_get_url(issued.leaf, (folder / "request.der").read_bytes())
-    return session.get(url, timeout=10).content
+    return session.get(url, timeout=60).content
 
 
 def test_by_crl_it_accepts_then_says_revoked(
@@ -85,7 +85,7 @@ def test_a_moment_before_the_revocation_date_is_judged_good(
     """A verifier that knows when a signature was made can still accept those before the date."""
     not_before = issued.leaf.not_valid_before_utc
     date = not_before + timedelta(seconds=2)
-    wait_until(lambda: datetime.now(UTC) > date, 5, "the revocation date has passed")
+    wait_until(lambda: datetime.now(UTC) > date, 60, "the revocation date has passed")
     service.admin("revoke", "certificate", issued.serial, "--revocation-date", date.isoformat())
     crls = [fetch_crl(session, issued.issuing), fetch_crl(session, issued.leaf)]
     # From OCSP alone pyHanko concludes nothing before the date: it then wants a CRL as well.

@@ -1,4 +1,4 @@
-"""Each test of a store's port runs twice: on SQLite, and on a PostgreSQL that this run starts."""
+"""Each test of a store's port runs twice: on SQLite, and on PostgreSQL."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,30 +8,13 @@ import pytest
 from ca_service.store.database import Database
 from ca_service.store.logs import SqlLogReader
 from ca_service.store.sequencer import BatchingSequencer
-from tests.support.postgres import LocalPostgres
 from tests.support.store import SettableClock, TestLog
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[LocalPostgres]:
-    """One server for the run; each test has a database of its own in it."""
-    with LocalPostgres() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest) -> str:
-    """Where an empty database is, or can be made."""
-    if request.param == "sqlite":
-        return "sqlite:///state/ca.db"
-    server: LocalPostgres = request.getfixturevalue("postgres")
-    return server.new_database()
 
 
 @pytest.fixture
 def database(database_url: str, tmp_path: Path) -> Iterator[Database]:
     """An empty database with its schema."""
-    made = Database(database_url, folder=tmp_path, lock_timeout=2)
+    made = Database(database_url, folder=tmp_path, lock_timeout=60)
     made.migrate()
     yield made
     made.close()

@@ -334,7 +334,7 @@ def test_a_refusal_says_which_check_failed(
     case = CASES[name]
     body, token = case.make(tokens)
     headers = bearer(token) if token else {}
-    reply = session.post(f"{service.url}{path}", json=body, headers=headers, timeout=30)
+    reply = session.post(f"{service.url}{path}", json=body, headers=headers, timeout=60)
     assert reply.status_code == 400
     info = check_shape(reply)
     assert info["code"] == 3
@@ -354,7 +354,7 @@ def test_a_refusal_says_which_check_failed(
 
 
 def test_the_request_id_of_the_caller_is_kept(service: RunningService, session: requests.Session) -> None:
-    reply = session.get(f"{service.url}/nowhere", headers={"X-Request-Id": "caller-0123"}, timeout=10)
+    reply = session.get(f"{service.url}/nowhere", headers={"X-Request-Id": "caller-0123"}, timeout=60)
     assert reply.status_code == 404
     assert check_shape(reply)["metadata"]["requestId"] == "caller-0123"
 
@@ -364,7 +364,7 @@ def test_a_body_that_is_too_long_is_refused(
 ) -> None:
     body, token = with_key(tokens.token(EMAIL))
     body["padding"] = "x" * 70_000
-    reply = session.post(f"{service.url}/api/v2/signingCert", json=body, headers=bearer(token), timeout=10)
+    reply = session.post(f"{service.url}/api/v2/signingCert", json=body, headers=bearer(token), timeout=60)
     assert reply.status_code == 413
     assert check_shape(reply)["reason"] == "body-too-large"
 
@@ -372,7 +372,7 @@ def test_a_body_that_is_too_long_is_refused(
 def test_the_log_takes_no_submissions(service: RunningService, session: requests.Session) -> None:
     for call in ("add-chain", "add-pre-chain"):
         url = f"{service.url}/ctlog/{service.shard()}/ct/v1/{call}"
-        reply = session.post(url, json={"chain": []}, timeout=10)
+        reply = session.post(url, json={"chain": []}, timeout=60)
         assert reply.status_code == 403
         assert check_shape(reply)["reason"] == "submission-refused"
 
@@ -380,7 +380,7 @@ def test_the_log_takes_no_submissions(service: RunningService, session: requests
 def test_a_wrong_method_is_answered_in_the_same_shape(
     service: RunningService, session: requests.Session
 ) -> None:
-    reply = session.get(f"{service.url}/api/v2/signingCert", timeout=10)
+    reply = session.get(f"{service.url}/api/v2/signingCert", timeout=60)
     assert reply.status_code == 405
     assert "POST" in reply.headers["Allow"]
     check_shape(reply)

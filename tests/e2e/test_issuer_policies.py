@@ -26,7 +26,7 @@ strict_audience = true
 
 
 def metrics_of(service: RunningService, session: requests.Session) -> str:
-    return session.get(f"http://{service.environ['CASVC_METRICS__BIND']}/metrics", timeout=10).text
+    return session.get(f"http://{service.environ['CASVC_METRICS__BIND']}/metrics", timeout=60).text
 
 
 def directory(folder: Path, issuer: LocalIssuer) -> RunningService:
@@ -87,7 +87,7 @@ def test_who_is_not_is_told_the_claim_and_what_is_expected(
         f"{restricted.url}/api/v2/signingCert",
         json=key_body(new_key(), EMAIL),
         headers=bearer(token(issuer, **claims)),
-        timeout=30,
+        timeout=60,
     )
     assert reply.status_code == 400
     (info,) = reply.json()["details"]
@@ -108,7 +108,7 @@ def test_fetches_for_keys_that_nobody_knows_are_counted(
             f"{restricted.url}/api/v2/signingCert",
             json=key_body(new_key(), EMAIL),
             headers=bearer(issuer.sign(claims, {"kid": f"made-up-{number}"})),
-            timeout=30,
+            timeout=60,
         )
         assert reply.json()["details"][0]["reason"] == "token-key-unknown"
         assert "made-up" not in reply.text

@@ -28,7 +28,7 @@ def hang_up(service: RunningService) -> None:
     before = {process.pid for process in service.family()} - {service.process.pid}
     service.process.send_signal(signal.SIGHUP)
     wait_until(
-        lambda: not before & {process.pid for process in service.family()}, 30, "the old workers are gone"
+        lambda: not before & {process.pid for process in service.family()}, 60, "the old workers are gone"
     )
     service.wait_ready()
 
@@ -57,7 +57,7 @@ class Signers:
                         f"{self.service.url}/api/v2/signingCert",
                         json=self.body,
                         headers=self.headers,
-                        timeout=30,
+                        timeout=60,
                     )
                 except requests.RequestException as error:
                     self.failed.append(repr(error))
@@ -73,7 +73,7 @@ class Signers:
         for thread in threads:
             thread.start()
         try:
-            wait_until(lambda: self.good > 10 or self.failed, 30, "requests are answered")
+            wait_until(lambda: self.good > 10 or self.failed, 60, "requests are answered")
             yield
         finally:
             self.stop.set()
@@ -87,7 +87,7 @@ def refusal(session: requests.Session, service: RunningService, token: str) -> s
         f"{service.url}/api/v2/signingCert",
         json=key_body(new_key(), EMAIL),
         headers=bearer(token),
-        timeout=30,
+        timeout=60,
     )
     return None if reply.status_code == 200 else str(reply.json()["details"][0]["reason"])
 
@@ -113,9 +113,9 @@ def test_a_new_issuer_is_known_after_a_hang_up_and_no_request_fails_meanwhile(
                 hang_up(service)
                 assert refusal(session, service, second.token(EMAIL)) is None, "the old issuers stay"
                 before = signers.good
-                wait_until(lambda: signers.good > before + 10, 30, "requests go on")
+                wait_until(lambda: signers.good > before + 10, 60, "requests go on")
             assert signers.failed == []
-            configured = session.get(f"{service.url}/api/v2/configuration", timeout=10).json()
+            configured = session.get(f"{service.url}/api/v2/configuration", timeout=60).json()
             assert [one["issuerUrl"] for one in configured["issuers"]] == [first.url, second.url]
 
             (why,) = [one for one in records(service) if one["level"] == "error"]

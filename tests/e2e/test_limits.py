@@ -56,7 +56,7 @@ def ask(service: RunningService, email: str, token: str, version: int = 2) -> re
         }
     with http() as session:
         return session.post(
-            f"{service.url}/api/v{version}/signingCert", json=body, headers=bearer(token), timeout=30
+            f"{service.url}/api/v{version}/signingCert", json=body, headers=bearer(token), timeout=60
         )
 
 
@@ -73,7 +73,7 @@ def burst(service: RunningService, email: str, tokens: list[str]) -> list[reques
 
 def unavailable(service: RunningService) -> float:
     """How many requests the metrics say went on uncounted."""
-    text = requests.get(f"http://{service.environ['CASVC_METRICS__BIND']}/metrics", timeout=10).text
+    text = requests.get(f"http://{service.environ['CASVC_METRICS__BIND']}/metrics", timeout=60).text
     found = re.findall(r"^casvc_rate_limit_unavailable_total(?:\{[^}]*\})? (\S+)$", text, re.MULTILINE)
     return sum(map(float, found))
 
@@ -146,7 +146,7 @@ def test_issuing_goes_on_while_redis_is_dead_and_limits_come_back_with_it(
         assert not any("RateLimit-Limit" in reply.headers for reply in replies)
         assert unavailable(limited) == before + LIMIT
         with http() as session:
-            assert session.get(f"{limited.url}/readyz", timeout=10).status_code == 200
+            assert session.get(f"{limited.url}/readyz", timeout=60).status_code == 200
         output = limited.output.read_text()
         assert "Redis is away" in output
         assert email not in output

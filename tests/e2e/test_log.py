@@ -36,7 +36,7 @@ class Monitor:
         ).digest()
 
     def get(self, call: str, **query: int | str) -> dict[str, Any]:
-        reply = self.session.get(f"{self.base}/ct/v1/{call}", params=query, timeout=10)
+        reply = self.session.get(f"{self.base}/ct/v1/{call}", params=query, timeout=60)
         assert reply.status_code == 200, f"{call}: {reply.status_code} {reply.reason}"
         assert reply.headers["Access-Control-Allow-Origin"] == "*"
         document: dict[str, Any] = reply.json()
@@ -159,7 +159,7 @@ def test_proofs_by_hash_and_of_consistency_hold_for_any_sizes(monitor: Monitor, 
 
 
 def test_the_checkpoint_is_the_signed_tree_head_as_a_note(monitor: Monitor, some: list[Issued]) -> None:
-    reply = monitor.session.get(f"{monitor.base}/checkpoint", timeout=10)
+    reply = monitor.session.get(f"{monitor.base}/checkpoint", timeout=60)
     assert reply.headers["Content-Type"] == "text/plain; charset=utf-8"
     text, _, signatures = reply.content.decode().partition("\n\n")
     origin, size, root = text.split("\n")

@@ -43,7 +43,7 @@ def log_key(service: RunningService, folder: Path) -> ec.EllipticCurvePublicKey:
 
 
 def logged_size(service: RunningService, session: requests.Session) -> int:
-    size: int = session.get(f"{service.url}/ctlog/{service.shard()}/ct/v1/get-sth", timeout=10).json()[
+    size: int = session.get(f"{service.url}/ctlog/{service.shard()}/ct/v1/get-sth", timeout=60).json()[
         "tree_size"
     ]
     return size
@@ -63,22 +63,22 @@ def test_files_and_answers_are_the_same_octets_and_pass_an_audit(
 
     issue_some(exporting, session, 40)
     first = logged_size(exporting, session)
-    wait_until(lambda: published_size(files) == first, 20, "the first certificates are published")
+    wait_until(lambda: published_size(files) == first, 60, "the first certificates are published")
     exporting.kill()
     exporting.start()
     issue_some(exporting, session, 230)
     size = first + 230
-    wait_until(lambda: published_size(files) == size, 20, "all certificates are published")
+    wait_until(lambda: published_size(files) == size, 60, "all certificates are published")
 
     stored = {str(file.relative_to(files)): file.read_bytes() for file in files.rglob("*") if file.is_file()}
     for path, content in stored.items():
-        reply = session.get(f"{base}/{path}", headers={"Accept-Encoding": "identity"}, timeout=10)
+        reply = session.get(f"{base}/{path}", headers={"Accept-Encoding": "identity"}, timeout=60)
         assert (reply.status_code, reply.content) == (200, content), path
     assert "tile/data/000" in stored
     assert not (files / "tile/data/000.p").exists(), "the full tile is there, so partial ones are not kept"
 
     def over_http(path: str) -> bytes:
-        reply = session.get(f"{base}/{path}", timeout=10)
+        reply = session.get(f"{base}/{path}", timeout=60)
         assert reply.status_code == 200, path
         return reply.content
 
@@ -118,7 +118,7 @@ def test_inclusion_is_proven_by_the_service_and_by_a_plain_file_server(
     leaf = issue(session, exporting.url, token, EMAIL).write(tmp_path) / "leaf.pem"
     size = logged_size(exporting, session)
     files = exporting.directory / "public" / exporting.shard()
-    wait_until(lambda: published_size(files) == size, 20, "the certificate is published")
+    wait_until(lambda: published_size(files) == size, 60, "the certificate is published")
     trust = exporting.export_trust(tmp_path / "trust")
     for where in ((), ("--log-url", f"{file_server}/{exporting.shard()}")):
         said = json.loads(succeed("verify-inclusion", leaf, "--trust", trust, *where, "--json"))
@@ -136,7 +136,7 @@ def test_the_command_makes_the_same_folder_anywhere(
     issue_some(exporting, session, 3)
     size = logged_size(exporting, session)
     files = exporting.directory / "public" / exporting.shard()
-    wait_until(lambda: published_size(files) == size, 20, "the certificates are published")
+    wait_until(lambda: published_size(files) == size, 60, "the certificates are published")
     said = exporting.admin("log", "export", "--dir", tmp_path / "elsewhere")
     assert f"{size} entries published" in said
     elsewhere = tmp_path / "elsewhere" / exporting.shard()

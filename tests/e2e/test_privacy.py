@@ -32,14 +32,14 @@ def test_a_full_run_leaves_nothing_personal_in_the_log(
                 f"{service.url}/api/v2/signingCert",
                 json=key_body(new_key(), EMAIL),
                 headers=bearer(bad),
-                timeout=10,
+                timeout=60,
             )
             assert reply.status_code == 400 or bad is not stale
         wrong = key_body(new_key(), "x")
-        session.post(f"{service.url}/api/v2/signingCert", json=wrong, headers=bearer(token), timeout=10)
-        session.get(f"{service.url}/nowhere/{EMAIL}", params={"email": EMAIL}, timeout=10)
-        session.get(f"{service.url}/healthz?token={token}", timeout=10)
-        session.post(f"{service.url}/api/v2/signingCert", data=token, timeout=10)
+        session.post(f"{service.url}/api/v2/signingCert", json=wrong, headers=bearer(token), timeout=60)
+        session.get(f"{service.url}/nowhere/{EMAIL}", params={"email": EMAIL}, timeout=60)
+        session.get(f"{service.url}/healthz?token={token}", timeout=60)
+        session.post(f"{service.url}/api/v2/signingCert", data=token, timeout=60)
     printed = service.output.read_text()
     assert "signingCert" in printed, "there is an access log"
     pieces = {

@@ -28,7 +28,7 @@ def main(folder: Path, url: str) -> None:
     """Append without end; one line of JSON on stdout for each acknowledged entry, written at once."""
     key = load_pem_private_key((folder / "log.key").read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
-    sequencer = TestLog(key=key).sequencer(Database(url, folder=folder), real_clock)
+    sequencer = TestLog(key=key).sequencer(Database(url, folder=folder, lock_timeout=60), real_clock)
     numbers = random.SystemRandom()
 
     def append_without_end() -> None:

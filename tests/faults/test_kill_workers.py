@@ -50,7 +50,7 @@ class Load:
             with http() as session, contextlib.suppress(requests.RequestException):
                 while not self.stopping.is_set():
                     reply = session.post(
-                        f"{self.url}/api/v2/signingCert", json=self.body, headers=self.headers, timeout=10
+                        f"{self.url}/api/v2/signingCert", json=self.body, headers=self.headers, timeout=60
                     )
                     if reply.status_code == 200:
                         self.acknowledged.append(read_chain(reply))
@@ -67,7 +67,7 @@ class Load:
             finally:
                 self.stopping.set()
                 for each in done:
-                    each.result(30)
+                    each.result(60)
 
     def wait_for(self, count: int) -> None:
         """Return once so many more were acknowledged than are now."""
@@ -80,7 +80,7 @@ def audit(
 ) -> int:
     """Read the whole log as a monitor, recompute its root, and find every certificate in it; its size."""
     base = f"{service.url}/ctlog/{service.shard()}/ct/v1"
-    sth = session.get(f"{base}/get-sth", timeout=10).json()
+    sth = session.get(f"{base}/get-sth", timeout=60).json()
     size, root = int(sth["tree_size"]), base64.b64decode(sth["sha256_root_hash"])
     (key_file,) = (service.directory / "private").glob("log-*.key")
     key = serialization.load_pem_private_key(key_file.read_bytes(), None).public_key()
@@ -91,7 +91,7 @@ def audit(
     leaves: list[bytes] = []
     while len(leaves) < size:
         query = {"start": len(leaves), "end": size - 1}
-        entries = session.get(f"{base}/get-entries", params=query, timeout=30).json()["entries"]
+        entries = session.get(f"{base}/get-entries", params=query, timeout=60).json()["entries"]
         leaves += [base64.b64decode(entry["leaf_input"]) for entry in entries]
     assert merkle.root_of([merkle.leaf_hash(leaf) for leaf in leaves]) == root
     assert len({hashlib.sha256(leaf).digest() for leaf in leaves}) == size, "an entry is there twice"
@@ -130,7 +130,7 @@ def test_killing_workers_loses_nothing_acknowledged(
                 load.wait_for(40)
                 victim = chance.choice(service.workers())
                 victim.kill()
-                wait_until(functools.partial(replaced, service, victim.pid), 30, "a new worker")
+                wait_until(functools.partial(replaced, service, victim.pid), 60, "a new worker")
             load.wait_for(40)
         assert set(load.refused) <= {503}, load.refused
         size = audit(service, session, load.acknowledged)
@@ -179,7 +179,7 @@ def test_a_stopped_worker_delays_nobody_for_long(
                 before = len(load.acknowledged) + len(load.refused)
                 wait_until(
                     lambda: len(load.acknowledged) + len(load.refused) >= before + 5,
-                    40,
+                    60,
                     "answers of the other",
                 )
             finally:

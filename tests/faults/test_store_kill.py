@@ -1,5 +1,6 @@
 """Workers are killed with -9 while they append: nothing acknowledged is lost, and the whole log holds."""
 
+import functools
 import json
 import os
 import random
@@ -7,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,28 +19,12 @@ from ca_service.store.issued import SqlIssuedCertificates
 from ca_service.store.logs import SqlLogReader
 from ca_service.vocabulary import Serial
 from tests.support import merkle
-from tests.support.postgres import LocalPostgres
+from tests.support.processes import wait_until
 from tests.support.store import AUTHORITY_KEY, SettableClock, TestLog, audit_log, pending
 
 ROUNDS = 4
 WORKERS = 2
 REPOSITORY = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[LocalPostgres]:
-    """A server that lives through all rounds."""
-    with LocalPostgres() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest) -> str:
-    """An empty database of either kind."""
-    if request.param == "sqlite":
-        return "sqlite:///state/ca.db"
-    server: LocalPostgres = request.getfixturevalue("postgres")
-    return server.new_database()
 
 
 def start_worker(folder: Path, url: str, number: int) -> "subprocess.Popen[bytes]":
@@ -63,10 +48,16 @@ def acknowledged_in(folder: Path) -> list[tuple[int, int, str]]:
     return found
 
 
+def appended(folder: Path, workers: Sequence["subprocess.Popen[bytes]"], count: int) -> bool:
+    """Whether so many entries were acknowledged; the workers must be alive."""
+    assert all(worker.poll() is None for worker in workers), workers[0].stderr
+    return len(acknowledged_in(folder)) >= count
+
+
 @pytest.fixture
 def killed(tmp_path: Path, database_url: str) -> tuple[Database, TestLog, list[tuple[int, int, str]]]:
     """A log on which workers were killed in several rounds, and what they had acknowledged."""
-    database = Database(database_url, folder=tmp_path)
+    database = Database(database_url, folder=tmp_path, lock_timeout=60)
     database.migrate()
     log = TestLog()
     log.create(database)
@@ -79,10 +70,7 @@ def killed(tmp_path: Path, database_url: str) -> tuple[Database, TestLog, list[t
             start_worker(tmp_path, database_url, round_number * WORKERS + number) for number in range(WORKERS)
         ]
         known = len(acknowledged_in(tmp_path))
-        deadline = time.monotonic() + 60
-        while len(acknowledged_in(tmp_path)) < known + 100 and time.monotonic() < deadline:
-            assert all(worker.poll() is None for worker in workers), workers[0].stderr
-            time.sleep(0.02)
+        wait_until(functools.partial(appended, tmp_path, workers, known + 100), 120, "a hundred more entries")
         time.sleep(chosen.random() * 0.3)  # die at any point of a transaction
         for worker in workers:
             os.kill(worker.pid, signal.SIGKILL)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def fuzz(target: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     corpus = folder / "corpus"
     corpus.mkdir()
-    command = [sys.executable, "-m", "tests.fuzz", target, f"-max_total_time={SECONDS}", "-timeout=10"]
+    command = [sys.executable, "-m", "tests.fuzz", target, f"-max_total_time={SECONDS}", "-timeout=60"]
     return subprocess.run(
         [*command, "-rss_limit_mb=2048", f"-artifact_prefix={folder}/", *options, str(corpus)],
         cwd=ROOT,
@@ -26,7 +26,7 @@ def fuzz(target: str, folder: Path, *options: str) -> subprocess.CompletedProces
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        timeout=SECONDS + 120,
+        timeout=SECONDS + 240,
         check=False,
     )
 

@@ -136,7 +136,7 @@ def subject_of(certificate: x509.Certificate) -> str:
     return str(names[0].value)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(claims=CLAIMS)
 def test_claims_give_a_refusal_or_the_name_the_template_says(
     desk: Desk, claims: Mapping[str, object]

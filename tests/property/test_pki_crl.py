@@ -23,7 +23,7 @@ _ENTRIES = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(_ENTRIES, st.integers(0, 2**152 - 1))
 def test_a_crl_is_the_one_that_the_reference_builder_makes(entries: list[Entry], number: int) -> None:
     ours = x509.load_der_x509_crl(

@@ -41,21 +41,21 @@ def _damaged(draw: st.DrawFn, honest: list[bytes]) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=600, deadline=5000)
+@settings(max_examples=600)
 @given(st.binary(max_size=300) | _damaged([spki_der(key.public_key()) for key in _KEYS]))
 def test_any_bytes_are_a_key_or_refused_by_name(content: bytes) -> None:
     with contextlib.suppress(PublicKeyMalformed, PublicKeyRefused):
         assert read_public_key(content, _ALL).kind in KINDS
 
 
-@settings(max_examples=300, deadline=5000)
+@settings(max_examples=300)
 @given(st.binary(max_size=300) | _damaged([public_pem(key).encode() for key in _KEYS]))
 def test_any_text_is_a_key_or_refused_by_name(content: bytes) -> None:
     with contextlib.suppress(PublicKeyMalformed, PublicKeyRefused):
         assert read_public_key(content, _ALL).kind in KINDS
 
 
-@settings(max_examples=600, deadline=5000)
+@settings(max_examples=600)
 @given(
     st.binary(max_size=300)
     | _damaged(_CSRS)
@@ -66,7 +66,7 @@ def test_any_bytes_are_a_request_or_refused_by_name(content: bytes) -> None:
         assert read_csr(content, _ALL).kind in KINDS
 
 
-@settings(max_examples=1000, deadline=5000)
+@settings(max_examples=1000)
 @given(st.binary(max_size=300) | _damaged([_ocsp_request()]))
 def test_any_bytes_are_a_status_request_or_malformed(content: bytes) -> None:
     with contextlib.suppress(OcspMalformed):
@@ -75,7 +75,7 @@ def test_any_bytes_are_a_status_request_or_malformed(content: bytes) -> None:
         assert all(each.der in content for each in asked.cert_ids)
 
 
-@settings(max_examples=300, deadline=5000)
+@settings(max_examples=300)
 @given(st.binary(max_size=100) | _damaged([sct_list(authority(), issue().precertificate)]))
 def test_any_bytes_are_an_sct_list_or_a_value_error(content: bytes) -> None:
     with contextlib.suppress(ValueError):

@@ -35,7 +35,7 @@ _LEAVES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(_LEAVES, st.sampled_from(AUTHORITY_KINDS), st.integers(0, 2**40 - 1))
 def test_certificate_and_precertificate_are_one_statement(
     leaf: dict[str, Any], kind: str, index: int
@@ -73,7 +73,7 @@ def _without_last(certificate: x509.Certificate, oid: str) -> list[tuple[str, bo
     return others
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(_LEAVES)
 def test_the_tbs_is_what_the_reference_builder_makes(leaf: dict[str, Any]) -> None:
     profile = leaf_profile(**{**leaf, "not_after": leaf["not_before"] + timedelta(minutes=10)})

@@ -42,7 +42,7 @@ def machine_clock() -> TimestampMs:
 class Foundation:
     """What of a directory is needed to put true entries into its log; settings come from `environ` too."""
 
-    def __init__(self, folder: Path, *, lock_timeout: float = 5.0) -> None:
+    def __init__(self, folder: Path, *, lock_timeout: float = 60.0) -> None:
         self.folder = folder
         self.settings = load_settings(folder / "ca.toml", os.environ)
         chain = x509.load_pem_x509_certificates((folder / "authority/chain.pem").read_bytes())
@@ -121,7 +121,7 @@ class Foundation:
         self,
         clock: Clock = machine_clock,
         *,
-        timeout: float = 10.0,
+        timeout: float = 60.0,
         when_disk_lies: Callable[[], None] = lambda: None,
     ) -> BatchingSequencer:
         """The log's sequencer as the service has it, but that it never ends the process."""

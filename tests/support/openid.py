@@ -53,7 +53,7 @@ class NodeServer:
         if self._process is None:
             return
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()
@@ -107,7 +107,7 @@ class MockServer(NodeServer):
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         with http() as session:
             reply = session.request(
-                method, self.url + path, json=body, timeout=10, verify=str(self.trust) if self.trust else True
+                method, self.url + path, json=body, timeout=60, verify=str(self.trust) if self.trust else True
             )
         assert reply.status_code == 200, f"{path}: {reply.status_code} {reply.text}"
         return reply.json()

@@ -80,6 +80,11 @@ class LocalPostgres:
             else:
                 return
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not stopped since."""
+        return self._process is not None
+
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End the server: SIGINT ends sessions in order, SIGQUIT is as a crash."""
         if self._process is not None:
@@ -88,7 +93,7 @@ class LocalPostgres:
             self._process = None
 
     def conninfo(self, database: str) -> str:
-        return f"host=127.0.0.1 port={self.port} user={_USER} dbname={database} connect_timeout=5"
+        return f"host=127.0.0.1 port={self.port} user={_USER} dbname={database} connect_timeout=60"
 
     def new_database(self) -> str:
         """Make an empty database; its URL."""

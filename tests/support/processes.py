@@ -17,6 +17,7 @@ import psutil
 import requests
 
 CA_SERVICE = Path(sys.executable).parent / "ca-service"
+_PATIENCE = 60.0
 _START_SECONDS = 120.0
 _STOP_SECONDS = 120.0
 T = TypeVar("T")
@@ -46,6 +47,7 @@ def wait_until(condition: Callable[[], T], seconds: float, what: str, pause: flo
 
     `seconds` is there only so that a broken test ends: at least a minute, however quick it should be.
     """
+    seconds = max(seconds, _PATIENCE)
     deadline = time.monotonic() + seconds
     while True:
         answer = condition()

@@ -50,7 +50,7 @@ class LocalRedis:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         with self.client() as client:
             while True:
                 try:
@@ -66,7 +66,7 @@ class LocalRedis:
         """kill -9, and be sure that it is gone."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(timeout=30)
+            self._process.wait(timeout=60)
             self._process = None
 
     def pause(self) -> None:

@@ -149,6 +149,6 @@ def issue(
     """Get a certificate by v2 with a public key and its proof, as sigstore-go does."""
     key = key or new_key()
     reply = session.post(
-        f"{url}/api/v2/signingCert", json=key_body(key, challenge), headers=bearer(token), timeout=30
+        f"{url}/api/v2/signingCert", json=key_body(key, challenge), headers=bearer(token), timeout=60
     )
     return Issued(read_chain(reply), key)

@@ -93,7 +93,7 @@ class TestLog:
             clock or SettableClock(),
             observer or RecordingObserver(),
             entries=CertificateEntries(),
-            **options,  # type: ignore[arg-type]  # tests pass what the constructor names
+            **{"timeout": 60.0, **options},  # type: ignore[arg-type]  # tests pass what the constructor names
         )
 
 

@@ -29,7 +29,7 @@ class TokenDesk:
                 f"{self.service.url}/dev-idp/mint",
                 json=order,
                 headers={"Authorization": f"Bearer {secret}"},
-                timeout=10,
+                timeout=60,
             )
         assert reply.status_code == 200, reply.text
         return str(reply.json()["token"])

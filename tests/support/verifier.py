@@ -40,7 +40,7 @@ def crl_url(certificate: x509.Certificate) -> str:
 
 def fetch_crl(session: requests.Session, certificate: x509.Certificate) -> bytes:
     """The DER of the CRL that the certificate names."""
-    reply = session.get(crl_url(certificate), timeout=10)
+    reply = session.get(crl_url(certificate), timeout=60)
     assert reply.status_code == 200, f"{crl_url(certificate)}: {reply.status_code} {reply.reason}"
     assert reply.headers["Content-Type"] == "application/pkix-crl"
     return reply.content
@@ -62,7 +62,7 @@ def openssl(*arguments: str | Path, folder: Path, code: int | None = 0) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert code is None or done.returncode == code, f"openssl {arguments}: {done.returncode}\n{done.stdout}"

@@ -22,7 +22,7 @@ def ask(
             f"{service.url}/api/v2/signingCert",
             json=key_body(KEY, challenge, in_body),
             headers={} if in_body else bearer(token),
-            timeout=30,
+            timeout=60,
         )
 
 

@@ -126,7 +126,7 @@ def test_the_subject_is_no_proof_where_the_address_is_signed(
 def test_the_configuration_lists_every_issuer_as_the_file_has_it(
     federation: RunningService, issuer_file: dict[str, Any], session: Any
 ) -> None:
-    reply = session.get(f"{federation.url}/api/v2/configuration", timeout=10)
+    reply = session.get(f"{federation.url}/api/v2/configuration", timeout=60)
     assert reply.status_code == 200
     expected = []
     for part, url_member in (("oidc-issuers", "issuerUrl"), ("meta-issuers", "wildcardIssuerUrl")):

@@ -111,10 +111,8 @@ def test_an_issuer_whose_answer_is_wrong_is_unavailable(
 ) -> None:
     issuer = scripted.issuer(FAULTY[number])
     scripted.pages[f"/{FAULTY[number]}/{page}"] = fault(issuer)
-    began = time.monotonic()
     found = unavailable(federation, issuer.token(), cause)
     assert found["issuer"] == issuer.url
-    assert time.monotonic() - began < 4
     asked = len(scripted.paths(FAULTY[number]))
     assert asked == (1 if page == DISCOVERY else 2)
     # What failed is not asked again at once, and nobody was led aside.

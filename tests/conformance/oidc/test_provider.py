@@ -19,7 +19,7 @@ def log_in(provider: OpenIdProvider, email: str) -> str:
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
     state, nonce = secrets.token_urlsafe(), secrets.token_urlsafe()
     with http() as browser:
-        discovery = browser.get(f"{provider.url}/.well-known/openid-configuration", timeout=10).json()
+        discovery = browser.get(f"{provider.url}/.well-known/openid-configuration", timeout=60).json()
         reply = browser.get(
             discovery["authorization_endpoint"],
             params={
@@ -34,14 +34,14 @@ def log_in(provider: OpenIdProvider, email: str) -> str:
                 "login_hint": email,
             },
             allow_redirects=False,
-            timeout=10,
+            timeout=60,
         )
         for _ in range(10):
             assert reply.is_redirect, f"{reply.url}: {reply.status_code} {reply.text[:500]}"
             target = urljoin(reply.url, reply.headers["Location"])
             if target.startswith(provider.redirect_uri):
                 break
-            reply = browser.get(target, allow_redirects=False, timeout=10)
+            reply = browser.get(target, allow_redirects=False, timeout=60)
         answer = parse_qs(urlsplit(target).query)
         assert answer["state"] == [state], answer
         done = browser.post(
@@ -53,7 +53,7 @@ def log_in(provider: OpenIdProvider, email: str) -> str:
                 "redirect_uri": provider.redirect_uri,
                 "code_verifier": verifier,
             },
-            timeout=10,
+            timeout=60,
         )
     assert done.status_code == 200, done.text
     return str(done.json()["id_token"])

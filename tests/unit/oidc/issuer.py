@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from ca_service.errors import IssuerUnavailable
 from ca_service.identity.issuer_file import parse_issuer_file
 from ca_service.identity.issuers import IssuerDirectory
+from ca_service.oidc import discovery
 
 URL = "https://idp.example.com"
 NOW = 1_800_000_000
@@ -86,7 +87,7 @@ class Provider:
 
     def fetch(self, url: str, ca_cert: str | None, timeout: float) -> bytes:
         """What the verifier gets instead of a network."""
-        assert 0 < timeout <= 2
+        assert 0 < timeout <= discovery.FETCH_SECONDS
         self.fetched.append(url)
         self.before_answer()
         if self.down:

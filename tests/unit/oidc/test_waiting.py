@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import ClassVar
 
 import pytest
 
@@ -28,43 +29,56 @@ class Silent(Provider):
 
     def _wait(self) -> None:
         self.asked.set()
-        assert self.gate.wait(5)
+        assert self.gate.wait(60)
 
     def crowd(self, pool: ThreadPoolExecutor, size: int) -> list[Future[VerifiedToken]]:
         token = self.token()
         callers = [pool.submit(self.verifier.verify, token) for _ in range(size)]
-        assert self.asked.wait(5)
+        assert self.asked.wait(60)
         return callers
 
 
 def until(reached: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 5
+    ends = time.monotonic() + 60
     while not reached():
         assert time.monotonic() < ends, "it did not happen"
         time.sleep(0.001)
 
 
-def test_a_crowd_at_a_healthy_issuers_first_fetch_is_served() -> None:
+def test_a_crowd_at_a_healthy_issuers_first_fetch_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_cache, "PATIENCE_MS", 60_000)
     issuer = Silent()
     with ThreadPoolExecutor(3 * MAX_WAITING) as pool:
         callers = issuer.crowd(pool, 3 * MAX_WAITING)
         issuer.gate.set()
-        assert {caller.result(5).issuer_url for caller in callers} == {issuer.url}
+        assert {caller.result(60).issuer_url for caller in callers} == {issuer.url}
 
 
-def test_a_silent_issuer_holds_some_callers_and_tells_the_others_to_come_back() -> None:
+class CountedSeats(threading.BoundedSemaphore):
+    """Notes how long each caller would have waited for a seat."""
+
+    patience: ClassVar[list[float | None]] = []
+
+    def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
+        self.patience.append(timeout)
+        return super().acquire(blocking, timeout)
+
+
+def test_a_silent_issuer_holds_some_callers_and_tells_the_others_to_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threading, "BoundedSemaphore", CountedSeats)
     issuer = Silent()
     with ThreadPoolExecutor(2 * MAX_WAITING) as pool:
         callers = issuer.crowd(pool, 2 * MAX_WAITING)
         until(lambda: sum(caller.done() for caller in callers) == MAX_WAITING)
         issuer.now += 1
-        began = time.monotonic()
         with pytest.raises(IssuerUnavailable, match="too many wait") as raised:
             issuer.verifier.verify(issuer.token())
-        assert time.monotonic() - began < 0.2, "a fetch this old is waited for by those who are there only"
+        assert CountedSeats.patience[-1] == 0, "a fetch this old is waited for by those who are there only"
         assert raised.value.retry_after == 2
         issuer.gate.set()
-        refused = [caller for caller in callers if caller.exception(5) is not None]
+        refused = [caller for caller in callers if caller.exception(60) is not None]
         assert len(refused) == MAX_WAITING
     assert issuer.verifier.verify(issuer.token()).issuer_url == issuer.url
 
@@ -73,7 +87,7 @@ def test_one_caller_sees_whether_an_issuer_that_failed_is_back() -> None:
     issuer = Silent()
     issuer.gate.set()
     issuer.down = True
-    with pytest.raises(IssuerUnavailable):
+    with pytest.raises(IssuerUnavailable) as before:
         issuer.verifier.verify(issuer.token())
     issuer.now += FAILED_MS // 1000
     issuer.gate.clear()
@@ -81,12 +95,11 @@ def test_one_caller_sees_whether_an_issuer_that_failed_is_back() -> None:
     issuer.down = False
     with ThreadPoolExecutor(1) as pool:
         [first] = issuer.crowd(pool, 1)
-        began = time.monotonic()
-        with pytest.raises(IssuerUnavailable):
+        with pytest.raises(IssuerUnavailable) as told:
             issuer.verifier.verify(issuer.token())
-        assert time.monotonic() - began < 0.2
+        assert told.value.message == before.value.message, "what is known already, without a wait"
         issuer.gate.set()
-        assert first.result(5).issuer_url == issuer.url
+        assert first.result(60).issuer_url == issuer.url
 
 
 def test_who_was_late_for_a_fetch_takes_its_result_and_makes_no_other(

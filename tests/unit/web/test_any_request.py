@@ -35,7 +35,7 @@ SCHEMA = schemathesis.openapi.from_wsgi("/openapi.json", WORLD.app())
 
 
 @SCHEMA.parametrize()
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_every_request_gets_a_described_answer_and_no_fault(case: schemathesis.Case[Any]) -> None:
     # A request of the right form may still ask for a leaf that does not exist, and Fulcio's clients expect
     # 400 where no token is sent, not 401.
