@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ca_service.authority.ports import PendingCertificate, Sequenced
+from ca_service.authority.ports import Block, PendingCertificate, Sequenced
 from ca_service.errors import (
     CAError,
     ClockBehind,
@@ -17,7 +17,7 @@ from ca_service.errors import (
     LogUnavailable,
 )
 from ca_service.pki.sct import precertificate_leaf
-from ca_service.store.blocks import Block, SqlBlocks
+from ca_service.store.blocks import SqlBlocks
 from ca_service.store.database import Database
 from ca_service.store.issued import SqlIssuedCertificates
 from ca_service.store.logs import SqlLogReader
@@ -107,7 +107,7 @@ def test_a_block_stops_its_entries_inside_the_batch_and_no_others(
     for name, result in zip(names, results, strict=True):
         assert isinstance(result, IdentityBlocked if name.startswith("stolen") else Sequenced), result
     assert audit_log(reader, log).tree_size == 11
-    blocks.remove(block.number, ACTOR)
+    blocks.remove(block.number, "", ACTOR)
     assert sequencer.append(pending("stolen@example.com")).leaf_index == 11
 
 

@@ -232,7 +232,7 @@ def test_a_server_that_crashes_and_comes_back_is_used_again(
     refused: list[Callable[[], object]] = [
         revocations.generation,
         lambda: revocations.status(KeyId("a1" * 20), Serial(1)),
-        lambda: blocks.check(entry.subject, entry.oidc_issuer, entry.oidc_subject),
+        lambda: blocks.check(entry.subject, entry.oidc_issuer, entry.oidc_subject, entry.key_sha256),
         SqlLogReader(database, "2026").head,
         blocks.all,
         database.check,
