@@ -8,12 +8,13 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from ca_service.authority.authorities import Authorities
 from ca_service.authority.ports import BuiltCrl, Clock, CrlShard, CrlStanding, Observer, Revocation, Shards
 from ca_service.errors import CAError, ConfigurationError, StoreUnavailable
 from ca_service.pki.authority_certificates import Authority
-from ca_service.pki.crl import Entry, build_crl, verify_crl
+from ca_service.pki.crl import Entry, build_crl, resign_crl, verify_crl
 from ca_service.vocabulary import KeyId
 
 _SIGNED_AHEAD = 32
@@ -174,9 +175,20 @@ class Publication:
     def _build(self, shard: CrlShard, crl_number: int, revocations: Iterable[Revocation]) -> BuiltCrl | None:
         if not self._is_due(shard):
             return None  # another worker was first, while this one waited for the lock
-        built = self._sign(self._authority(shard.authority_key), shard.url, shard.covers_from, crl_number, revocations)
+        authority = self._authority(shard.authority_key)
+        if not shard.is_dirty and (again := self._signed_again(authority, shard, crl_number)) is not None:
+            self._observer.count("crl_signed_again")
+            return again
+        built = self._sign(authority, shard.url, shard.covers_from, crl_number, revocations)
         self._observer.count("crl_built")
         return built
+
+    def _signed_again(self, authority: Authority, shard: CrlShard, crl_number: int) -> BuiltCrl | None:
+        """The same list with new times, when it only grew old; None when what is stored is damaged."""
+        try:
+            return self._finished(authority, shard.url, partial(resign_crl, authority, shard.crl), crl_number)
+        except ValueError:
+            return None  # then it is built from the revocations
 
     def _first_crl(self, authority_key: KeyId, name: str, url: str, issued_at: int) -> CrlShard:
         opened = datetime.fromtimestamp(issued_at, UTC)
@@ -212,16 +224,20 @@ class Publication:
         crl_number: int,
         revocations: Iterable[Revocation],
     ) -> BuiltCrl:
+        entries = [Entry(each.serial, each.revocation_date, each.reason.number) for each in revocations]
+        expired_since = datetime.fromtimestamp(covers_from, UTC)
+        build = partial(build_crl, authority, entries, url=url, expired_since=expired_since)
+        return self._finished(authority, url, build, crl_number)
+
+    def _finished(
+        self, authority: Authority, url: str, build: Callable[..., bytes], crl_number: int
+    ) -> BuiltCrl:
         this_update = self._now()
         next_update = this_update + self._policy.valid_seconds
-        der = build_crl(
-            authority,
-            [Entry(each.serial, each.revocation_date, each.reason.number) for each in revocations],
+        der = build(
             number=crl_number,
             this_update=datetime.fromtimestamp(this_update, UTC),
             next_update=datetime.fromtimestamp(next_update, UTC),
-            url=url,
-            expired_since=datetime.fromtimestamp(covers_from, UTC),
         )
         # A CRL that does not verify would be refused by everyone at once; better to keep the last one.
         verify_crl(der, authority.certificate, url=url)

@@ -16,6 +16,8 @@ from ca_service.pki.signatures import SigningKey, algorithm_identifier, signed
 from ca_service.vocabulary import Serial
 
 _VERSION_2 = der.integer(1)
+_NUMBER = "2.5.29.20"
+_EXPLICIT_0 = 0xA0
 _DAY = 86_400
 _CLOCK = tuple(b"%02d%02d%02dZ" % (s // 3600, s // 60 % 60, s % 60) for s in range(_DAY))
 
@@ -57,6 +59,26 @@ def build_crl(
         next_update,
         extensions,
     )
+
+
+def resign_crl(
+    authority: Authority, crl_der: bytes, *, number: int, this_update: datetime, next_update: datetime
+) -> bytes:
+    """Sign a CRL of this authority again with another number and other times, and return its DER.
+
+    Entries and all else stay, octet for octet, so its cost hardly depends on how long the list is. Raises
+    ValueError when it is not one that `build_crl` made and this authority signed.
+    """
+    # Only what this key vouched for before is signed again.
+    verify_crl(crl_der, authority.certificate)
+    tbs = next(der.elements(der.only(crl_der, der.SEQUENCE)))
+    version, algorithm, issuer, _, _, *entries, wrapped = (member.der for member in der.elements(tbs.content))
+    extensions = [each.der for each in der.elements(der.only(der.only(wrapped, _EXPLICIT_0), der.SEQUENCE))]
+    numbered = [der.only(each, der.SEQUENCE).startswith(der.oid(_NUMBER)) for each in extensions]
+    if version != _VERSION_2 or algorithm != algorithm_identifier(authority.private_key) or not any(numbered):
+        raise ValueError("the CRL is not of the form that this service gives it")
+    extensions[numbered.index(True)] = der.extension(_NUMBER, der.integer(number))
+    return _assembled(authority.private_key, issuer, b"".join(entries), this_update, next_update, extensions)
 
 
 def build_root_crl(
@@ -111,7 +133,7 @@ def _named_points(crl: x509.CertificateRevocationList) -> list[str]:
 def _extensions(subject_key_identifier: bytes, number: int) -> list[bytes]:
     return [
         der.extension("2.5.29.35", der.sequence(der.tlv(0x80, subject_key_identifier))),
-        der.extension("2.5.29.20", der.integer(number)),
+        der.extension(_NUMBER, der.integer(number)),
     ]
 
 
@@ -130,13 +152,25 @@ def _build(
     extensions: list[bytes],
 ) -> bytes:
     # Without entries the list itself is left out (RFC 5280 §5.1.2.6).
+    listed = der.tlv(der.SEQUENCE, entries) if entries else b""
+    return _assembled(key, issuer, listed, this_update, next_update, extensions)
+
+
+def _assembled(
+    key: SigningKey,
+    issuer: bytes,
+    revoked: bytes,
+    this_update: datetime,
+    next_update: datetime,
+    extensions: list[bytes],
+) -> bytes:
     tbs = der.sequence(
         _VERSION_2,
         algorithm_identifier(key),
         issuer,
         der.time(this_update),
         der.time(next_update),
-        der.tlv(der.SEQUENCE, entries) if entries else b"",
+        revoked,
         der.explicit(0, der.sequence(*extensions)),
     )
     return signed(key, tbs)

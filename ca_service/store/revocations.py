@@ -203,8 +203,9 @@ def revocations_of(connection: Connection, authority_key: KeyId, shard: str) -> 
             revocations.c.comment,
         )
         .where(revocations.c.authority_key == authority_key, revocations.c.crl_shard == shard)
-        .order_by(revocations.c.serial)
     ).all()
+    # Sorted here: asked to, SQLite walks along the primary key, through every revocation there is.
+    rows = sorted(rows, key=lambda row: row.serial)
     return (
         Revocation(Serial(int(serial, 16)), authority_key, shard, date, revoked_at, REASONS[reason], comment)
         for serial, date, revoked_at, reason, comment in rows

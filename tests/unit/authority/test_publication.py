@@ -4,10 +4,13 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509
+from sqlalchemy import update
 
 from ca_service.authority.ports import CrlBuilder, CrlShard
 from ca_service.authority.publication import PublishedCrl
 from ca_service.errors import StoreUnavailable
+from ca_service.pki.crl import verify_crl
+from ca_service.store.schema import crl_shards
 from ca_service.store.shards import SqlShards
 from ca_service.vocabulary import KeyId
 from tests.unit.authority.conftest import SmallAuthority, crl_place
@@ -47,6 +50,42 @@ def test_a_quiet_shard_is_the_same_bytes_for_a_day_and_then_signed_anew(small: S
     crl = x509.load_der_x509_crl(renewed.der)
     assert crl.next_update_utc is not None
     assert crl.next_update_utc - crl.last_update_utc == timedelta(days=7)
+
+
+def listed(published: PublishedCrl) -> list[tuple[int, object]]:
+    return [
+        (entry.serial_number, entry.revocation_date_utc) for entry in x509.load_der_x509_crl(published.der)
+    ]
+
+
+def test_a_list_that_only_grew_old_is_signed_anew_without_reading_what_it_lists(
+    small: SmallAuthority,
+) -> None:
+    certificate = small.issue()
+    small.revoke(certificate)
+    first = served(small, certificate)
+    assert len(listed(first)) == 1
+    small.clock.seconds += 86_400
+    assert small.publication.refresh() == 1
+    assert (small.observer.events["crl_signed_again"], small.observer.events["crl_built"]) == (1, 1)
+    renewed = served(small, certificate)
+    assert (listed(renewed), renewed.number) == (listed(first), first.number + 1)
+    small.revoke(small.issue())
+    while small.publication.refresh():
+        pass
+    assert small.observer.events["crl_built"] > 1, "what changed is built from the revocations"
+
+
+def test_a_stored_list_that_was_damaged_is_built_from_the_revocations(small: SmallAuthority) -> None:
+    certificate = small.issue()
+    small.revoke(certificate)
+    first = served(small, certificate)
+    with small.database.writing() as connection:
+        connection.execute(update(crl_shards).values(crl=first.der[:-40] + bytes(40)))
+    small.clock.seconds += 86_400
+    renewed = served(small, certificate)
+    verify_crl(renewed.der, small.authority.certificate)
+    assert (listed(renewed), renewed.number) == (listed(first), first.number + 1)
 
 
 def test_refresh_rebuilds_what_is_due_and_nothing_else(small: SmallAuthority) -> None:

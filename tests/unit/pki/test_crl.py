@@ -6,7 +6,7 @@ import pytest
 from cryptography import x509
 
 from ca_service.pki import der
-from ca_service.pki.crl import Entry, build_crl, build_root_crl, verify_crl
+from ca_service.pki.crl import Entry, build_crl, build_root_crl, resign_crl, verify_crl
 from ca_service.vocabulary import RevocationReason, Serial
 from tests.support.pki import AUTHORITY_KINDS, CRL_URL, NOW, authority, root_key_of
 
@@ -115,3 +115,36 @@ def test_a_list_of_another_issuer_key_or_shard_is_refused() -> None:
         verify_crl(_crl([], url=None), authority().certificate, url=CRL_URL)
     with pytest.raises(ValueError, match="parsing"):
         verify_crl(crl[:-1], authority().certificate)
+
+
+@pytest.mark.parametrize("kind", AUTHORITY_KINDS)
+@pytest.mark.parametrize("count", [0, 1, 300])
+def test_a_list_signed_again_is_the_one_that_would_be_built_from_its_entries(kind: str, count: int) -> None:
+    entries = [
+        Entry(Serial(1 << index % 158 | index + 1), _REVOKED + index, index % 2) for index in range(count)
+    ]
+    later = datetime(2051, 1, 1, tzinfo=UTC)  # in another form of time
+    again = resign_crl(
+        authority(kind), _crl(entries, kind), number=300, this_update=later, next_update=later + _WEEK
+    )
+    built = build_crl(
+        authority(kind),
+        entries,
+        number=300,
+        this_update=later,
+        next_update=later + _WEEK,
+        url=CRL_URL,
+        expired_since=NOW,
+    )
+    theirs = verify_crl(again, authority(kind).certificate, url=CRL_URL)
+    assert theirs.tbs_certlist_bytes == x509.load_der_x509_crl(built).tbs_certlist_bytes
+
+
+def test_only_what_the_same_key_signed_is_signed_again() -> None:
+    times = {"number": 6, "this_update": NOW, "next_update": NOW + _WEEK}
+    listed = _crl([Entry(Serial(5), _REVOKED, 1)])
+    altered = listed.replace(b"\x02\x01\x05\x17", b"\x02\x01\x07\x17")
+    assert altered != listed
+    for wrong in (altered, listed[:-1], b"", _crl([], "ecdsa-p384")):
+        with pytest.raises(ValueError, match=r"."):
+            resign_crl(authority(), wrong, **times)  # type: ignore[arg-type]
