@@ -1,8 +1,6 @@
 """`find`: which certificates were issued, and which of them still hold."""
 
 import json
-import sys
-from collections.abc import Mapping
 
 import click
 
@@ -12,6 +10,7 @@ from ca_service.cli.desk import OpenDesk
 from ca_service.cli.group import ANSWER_IS_NO, DONE
 from ca_service.cli.options import desk_option, json_option
 from ca_service.cli.selectors import selector_options
+from ca_service.cli.tables import print_certificates
 
 
 @click.command()
@@ -39,33 +38,7 @@ def find(open_desk: OpenDesk, selector: Selector, limit: int, as_json: bool) -> 
     if as_json:
         click.echo(json.dumps(rows))
     elif rows:
-        _print_table(rows)
+        print_certificates(rows)
     else:
         click.echo("no such certificate", err=True)
     return DONE if rows else ANSWER_IS_NO
-
-
-def _print_table(rows: list[dict[str, object]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("serial", "identity", "issuer", "not before", "log index", "revoked from"):
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        revocation = row["revocation"]
-        revoked = (
-            f"{revocation['revocation_date']} {revocation['reason']}"
-            if isinstance(revocation, Mapping)
-            else ""
-        )
-        cells = (row["serial"], row["identity"], row["issuer"], row["not_before"], row["log_index"], revoked)
-        # As Text: an identity is somebody else's words and must not style the table.
-        table.add_row(*(Text(_printable(str(cell))) for cell in cells))
-    # Into a pipe, lines are for other programs and stay whole.
-    Console(width=None if sys.stdout.isatty() else 400, highlight=False).print(table)
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "�" for letter in text)

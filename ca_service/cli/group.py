@@ -30,6 +30,11 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
     "Find and revoke": {
         "find": "ca_service.cli.find:find",
         "revoke": "ca_service.cli.revoke:revoke",
+        "block": "ca_service.cli.block:block",
+        "unblock": "ca_service.cli.block:unblock",
+        "blocks": "ca_service.cli.block:blocks",
+        "withdraw": "ca_service.cli.withdraw:withdraw",
+        "audit": "ca_service.cli.audit:audit",
         "status": "ca_service.cli.status:status",
         "verify-inclusion": "ca_service.cli.verify_inclusion:verify_inclusion",
     },

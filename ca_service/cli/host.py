@@ -1,7 +1,7 @@
 """What the administrative verbs need of a directory on this host: its database, and who is acting."""
 
-import getpass
 import os
+import pwd
 import secrets
 import socket
 import time
@@ -57,9 +57,15 @@ def desk_of(settings: Settings) -> Iterator[RevocationDesk]:
 
 
 def local_actor() -> Actor:
-    """Who acts here: the user who logged in, also behind sudo, and this host."""
-    user = os.environ.get("SUDO_USER") or getpass.getuser()
-    return Actor(name=f"local:{user}", source=socket.gethostname(), request_id=secrets.token_hex(16))
+    """Who acts here: the user of this process, behind `sudo` who called it, and this host."""
+    try:
+        # By the number and not by $USER, which anybody can set.
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = str(os.getuid())
+    caller = os.environ.get("SUDO_USER", user)
+    name = f"local:{user}" if caller == user else f"local:{caller} as {user}"
+    return Actor(name=name, source=socket.gethostname(), request_id=secrets.token_hex(16))
 
 
 class HostDesk:

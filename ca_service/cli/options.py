@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ca_service.authority.fact_readers import read_seconds
+
 if TYPE_CHECKING:
     from ca_service.settings import Settings
 
@@ -28,6 +30,21 @@ class SettingsFile(click.ParamType["Settings"]):
             return value
         path = Path(value)
         return load_settings(path / "ca.toml" if path.is_dir() else path, os.environ)
+
+
+class Moment(click.ParamType[int]):
+    """A time as RFC 3339, or a date: seconds since 1970."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it; a wrong one is a usage error with a sentence."""
+        if isinstance(value, int):
+            return value
+        try:
+            return read_seconds(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 def config_option(*, required: bool = True) -> _Decorator:

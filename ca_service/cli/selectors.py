@@ -32,6 +32,20 @@ def selector_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the selector's options; the command gets them as one `selector`, of which something is set."""
 
     @wraps(command)
+    def with_something(selector: Selector, **given: Any) -> Any:
+        if selector == Selector():
+            raise click.UsageError(
+                "give at least one selector, such as --identity ada@example.com or --since DATE"
+            )
+        return command(selector=selector, **given)
+
+    return optional_selector(with_something)
+
+
+def optional_selector(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the selector's options; the `selector` that the command gets may be empty."""
+
+    @wraps(command)
     def with_selector(**given: Any) -> Any:
         texts = {name: given.pop(name) for name in _NAMES}
         return command(selector=_selector(texts), **given)
@@ -46,10 +60,6 @@ _NAMES = ("identity", "oidc_issuer", "oidc_subject", "key_sha256", "log_index", 
 
 
 def _selector(texts: dict[str, str | None]) -> Selector:
-    if not any(text is not None for text in texts.values()):
-        raise click.UsageError(
-            "give at least one selector, such as --identity ada@example.com or --since DATE"
-        )
     return Selector(
         identity=texts["identity"],
         oidc_issuer=texts["oidc_issuer"],

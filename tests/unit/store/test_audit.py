@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from ca_service.authority.audit import AuditRecord, canonical_json, verify
 from ca_service.authority.ports import Actor
-from ca_service.store.audit import AuditRecord, SqlAudit, canonical_json, verify
+from ca_service.store.audit import SqlAudit
 from ca_service.store.database import Database
 from tests.support.store import ACTOR, SettableClock
 
