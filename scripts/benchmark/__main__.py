@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from scripts.benchmark import log as growth
+from scripts.benchmark import revocation
 from scripts.benchmark.modes import MODES
 from scripts.benchmark.plan import Plan, Result
 
@@ -32,6 +33,11 @@ def main() -> None:
     parser.add_argument(
         "--engines", nargs="+", choices=growth.ENGINES, default=growth.ENGINES, help="for --log"
     )
+    parser.add_argument(
+        "--revocation",
+        action="store_true",
+        help="measure lists, answers and time to visibility at 100 and at 1,000,000 issued certificates",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     asked = parser.parse_args()
     asked.modes += ["identity"] if asked.identity else []
@@ -46,7 +52,14 @@ def main() -> None:
                 results[result.title] = result
                 if not asked.json:
                     show(result)
-    for mode in asked.modes or ({} if asked.log else MODES):
+    if asked.revocation:
+        with tempfile.TemporaryDirectory(prefix="ca-service-bench-") as folder:
+            plan = Plan(asked.workers, min(asked.clients, 256), min(asked.seconds, 120.0), Path(folder))
+            for result in revocation.revocation(plan):
+                results[result.title] = result
+                if not asked.json:
+                    show(result)
+    for mode in asked.modes or ({} if asked.log or asked.revocation else MODES):
         with tempfile.TemporaryDirectory(prefix="ca-service-bench-") as folder:
             plan = Plan(asked.workers, min(asked.clients, 256), min(asked.seconds, 120.0), Path(folder))
             results[mode] = MODES[mode](plan)
@@ -64,7 +77,7 @@ def show(result: Result) -> None:
     print(f"\n{result.title}")
     for row in result.rows:
         ratio = "" if row.ratio is None else f"   {row.ratio:5.2f} ×"
-        print(f"  {row.name:28}{row.value:10,.1f} {row.unit:10}{ratio}")
+        print(f"  {row.name:36}{row.value:10,.1f} {row.unit:10}{ratio}")
 
 
 if __name__ == "__main__":
