@@ -192,7 +192,7 @@ def test_every_worker_answers_revoked_once_the_command_returned(
         folder=tmp_path,
     )
     url = ocsp_get_url(issued.leaf, (tmp_path / "request.der").read_bytes())
-    count = 48
+    count = 300
 
     def status_of_all() -> list[ocsp.OCSPCertStatus]:
         together = threading.Barrier(count)
