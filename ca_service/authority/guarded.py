@@ -169,10 +169,10 @@ class GuardedShards:
         """Shards to be signed anew."""
         return self._shards.due(signed_before)
 
-    def create(self, shard: CrlShard) -> CrlShard:
+    def create(self, shard: CrlShard, within: float | None = None) -> CrlShard:
         """Store a new shard."""
         self._guard.admit_answers()
-        return self._noted(self._shards.create(shard))
+        return self._noted(self._shards.create(shard, within))
 
     def rebuild(self, authority_key: KeyId, name: str, build: CrlBuilder) -> CrlShard:
         """Sign a shard anew, unless the database is behind."""

@@ -67,6 +67,10 @@ class IssuancePolicy:
     single_use_tokens: bool = False
 
 
+ANSWER_SECONDS = 4.0
+"""Clients such as sigstore-js give up after five seconds and ask again; an answer must come before that."""
+
+
 class Issuance:
     """Turns an identity token and a proof of possession into a logged certificate."""
 
@@ -86,11 +90,13 @@ class Issuance:
         observer: Observer,
         admission: Admission | None = None,
         require_newest: Callable[[], object] | None = None,
+        elapsed: Callable[[], float] = perf_counter,
     ) -> None:
         """Join the collaborators; `sign_with_log_key` returns the DigitallySigned struct of a log over bytes.
 
         Without an `admission` identities may ask as often as they like. `require_newest` raises RolledBack
-        when the database is not the newest there was: RollbackGuard.refuse_when_behind.
+        when the database is not the newest there was: RollbackGuard.refuse_when_behind. `elapsed` is a clock
+        of seconds that never goes back.
         """
         self._authorities = authorities
         self._sign_with_log_key = sign_with_log_key
@@ -106,10 +112,12 @@ class Issuance:
         self._observer = observer
         self._admission = admission
         self._require_newest = require_newest
+        self._elapsed = elapsed
 
     def issue(self, token: str, key: PublicKeyProof | CsrProof) -> IssuedChain:
         """Check the token and the proof, log the precertificate, and return the certificate with its chain.
 
+        Whatever it waits for, all waits share ANSWER_SECONDS: none begins anew where another ended.
         Raises an InvalidRequest for a token, key, proof or identity that is not accepted, RateLimited, and an
         Unavailable when the log, the database or the issuer's keys cannot be had; nothing is released then.
         """
@@ -122,7 +130,8 @@ class Issuance:
         return issued
 
     def _issue(self, token: str, key: PublicKeyProof | CsrProof) -> IssuedChain:
-        started = perf_counter()
+        started = self._elapsed()
+        answer_by = started + ANSWER_SECONDS
         # (0) Nothing is signed, not even a precertificate, when the database was rolled back.
         if self._require_newest is not None:
             self._require_newest()
@@ -136,13 +145,13 @@ class Issuance:
         self._blocks.check(
             principal.subject, principal.oidc_issuer, principal.oidc_subject, client_key.key_sha256
         )
-        decided = perf_counter()
+        decided = self._elapsed()
         self._observer.duration("decide", decided - started)
 
         # (4) The precertificate, with the URLs that its status will be asked at for years.
-        authority, profile, shard = self._profile(principal, client_key)
+        authority, profile, shard = self._profile(principal, client_key, answer_by)
         precertificate = build_precertificate(authority, profile)
-        built = perf_counter()
+        built = self._elapsed()
         self._observer.duration("precertificate", built - decided)
 
         # (5) Durable in the log, and known to OCSP, before anybody can hold it.
@@ -162,9 +171,10 @@ class Issuance:
                 not_after=int(profile.not_after.timestamp()),
                 crl_shard=shard,
                 token_use=token_use(token, verified) if self._policy.single_use_tokens else None,
-            )
+            ),
+            self._left(answer_by),
         )
-        logged = perf_counter()
+        logged = self._elapsed()
         self._observer.duration("log", logged - built)
 
         # (6) Only now the log's promise and the certificate itself, outside every lock.
@@ -175,7 +185,7 @@ class Issuance:
             self._sign_with_log_key(sequenced.log_id, sequenced.leaf),
         )
         certificate = build_certificate(authority, precertificate, encode_sct_list([sct]))
-        self._observer.duration("certificate", perf_counter() - logged)
+        self._observer.duration("certificate", self._elapsed() - logged)
         return IssuedChain(
             certificates=(certificate_pem(certificate), *authority.chain_pems),
             serial=profile.serial,
@@ -190,7 +200,12 @@ class Issuance:
         verify_possession(client_key.public_key, key.proof, principal.challenges)
         return client_key
 
-    def _profile(self, principal: Principal, client_key: ClientKey) -> tuple[Authority, LeafProfile, str]:
+    def _left(self, answer_by: float) -> float:
+        return max(answer_by - self._elapsed(), 0.0)
+
+    def _profile(
+        self, principal: Principal, client_key: ClientKey, answer_by: float
+    ) -> tuple[Authority, LeafProfile, str]:
         # Floored to the second: a notBefore in the future is refused by clients whose clock is exact.
         not_before = self._clock() // 1000
         authority = self._authorities().issuing(not_before)
@@ -215,7 +230,7 @@ class Issuance:
                 ocsp_url=self._ocsp_url,
                 ca_issuers_url=f"{self._ca_issuers_prefix}{authority.key_id}.crt",
                 # The shard's first CRL is stored, and so served, before a leaf can name it.
-                crl_url=self._publication.ensure(authority.key_id, shard, not_before),
+                crl_url=self._publication.ensure(authority.key_id, shard, not_before, self._left(answer_by)),
             ),
             shard,
         )

@@ -219,7 +219,7 @@ class ShardDirectory:
 class ShardSequencer(Protocol):
     """The sequencer of one shard: store.sequencer.BatchingSequencer."""
 
-    def append(self, entry: PendingCertificate) -> Sequenced:
+    def append(self, entry: PendingCertificate, within: float | None = None) -> Sequenced:
         """As ports.Sequencer; raises LogClosed too, for an entry that belongs into another shard."""
         ...
 
@@ -242,15 +242,15 @@ class ShardedSequencer:
         self._opening = threading.Lock()
         self._opened: dict[str, ShardSequencer] = {}
 
-    def append(self, entry: PendingCertificate) -> Sequenced:
+    def append(self, entry: PendingCertificate, within: float | None = None) -> Sequenced:
         """As ports.Sequencer says."""
         try:
-            return self._of(self._directory.taking(entry.not_after)).append(entry)
+            return self._of(self._directory.taking(entry.not_after)).append(entry, within)
         except LogClosed:
             # The periods were changed within the last second. An SCT is not made before the entry is stored,
             # and the precertificate names no log: the entry can go into the shard that is right now.
             self._directory.refreshed()
-            return self._of(self._directory.taking(entry.not_after)).append(entry)
+            return self._of(self._directory.taking(entry.not_after)).append(entry, within)
 
     def republish(self, shard: LogShard) -> None:
         """Sign the newest head of a shard anew when it is old; raises as append does."""

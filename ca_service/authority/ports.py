@@ -109,9 +109,10 @@ class Sequenced:
 class Sequencer(Protocol):
     """Puts precertificates into the log, many callers at once."""
 
-    def append(self, entry: PendingCertificate) -> Sequenced:
+    def append(self, entry: PendingCertificate, within: float | None = None) -> Sequenced:
         """Return only after entry, issued row and new tree head are durable in one transaction.
 
+        `within` (seconds) is how long the caller can wait, if that is less than the adapter would.
         Blocks are checked again inside that transaction, and a token's use is recorded in it. Raises
         IdentityBlocked, TokenReused, LogBusy (queue full), LogUnavailable (nothing was stored, or it cannot
         be known and was not found), ClockBehind.
@@ -371,8 +372,11 @@ class Shards(Protocol):
         """Each shard that is dirty, or whose CRL was signed at or before this second."""
         ...
 
-    def create(self, shard: CrlShard) -> CrlShard:
-        """Store a new shard with its first CRL; when another worker was first, return that one."""
+    def create(self, shard: CrlShard, within: float | None = None) -> CrlShard:
+        """Store a new shard with its first CRL; when another worker was first, return that one.
+
+        `within` (seconds) is how long the caller can wait for other writers, if less than the adapter would.
+        """
         ...
 
     def rebuild(

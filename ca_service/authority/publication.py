@@ -79,16 +79,17 @@ class Publication:
         self._known: set[tuple[KeyId, str]] = set()
         self._digests: dict[tuple[KeyId, str], tuple[int, str]] = {}
 
-    def ensure(self, authority_key: KeyId, name: str, issued_at: int) -> str:
+    def ensure(self, authority_key: KeyId, name: str, issued_at: int, within: float | None = None) -> str:
         """Return the URL of a shard, after storing its first, empty CRL when the shard is new.
 
-        `issued_at` (seconds) is when the certificate that will name it is made. Raises StoreUnavailable.
+        `issued_at` (seconds) is when the certificate that will name it is made; `within` is as in
+        ports.Shards.create. Raises StoreUnavailable.
         """
         url = f"{self._status_url}/crl/{authority_key}/{name}.crl"
         if (authority_key, name) in self._known:
             return url
         if self._shards.get(authority_key, name) is None:
-            self._shards.create(self._first_crl(authority_key, name, url, issued_at))
+            self._shards.create(self._first_crl(authority_key, name, url, issued_at), within)
             self._observer.count("crl_shard_opened")
         # Only ever grows by one entry a month and sub-shard, so it needs no bound.
         self._known.add((authority_key, name))

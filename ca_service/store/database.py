@@ -72,18 +72,21 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self, within: float | None = None) -> Iterator[Connection]:
         """A transaction that is durable once this returns; on SQLite there is one at a time.
 
+        `within` (seconds) bounds the wait for other writers, where it is less than the lock timeout.
         Raises StoreUnavailable when it was rolled back (RowRefused when a row broke a rule), and
         CommitUnknown when COMMIT failed or its answer was lost.
         """
         with (
-            self._server.write_lock(),
+            self._server.write_lock(within),
             translated("writing"),
             self._here().writer.connect() as connection,
         ):
             transaction = connection.begin()
+            if within is not None:
+                self._server.hurry(connection, within)
             try:
                 yield connection
             except BaseException:

@@ -41,8 +41,15 @@ class DatabaseServer(Protocol):
         """Make what must be there before the first connection, when the schema is to be made."""
         ...
 
-    def write_lock(self) -> AbstractContextManager[None]:
-        """Hold what keeps two writers from waiting inside the database; StoreUnavailable after a while."""
+    def write_lock(self, within: float | None = None) -> AbstractContextManager[None]:
+        """Hold what keeps two writers from waiting inside the database; StoreUnavailable after a while.
+
+        The while is the lock timeout, or `within` (seconds) where that is less.
+        """
+        ...
+
+    def hurry(self, connection: Connection, within: float) -> None:
+        """Bound the waits inside this transaction, where that is less than the lock timeout."""
         ...
 
     def build_lock(self, engine: Engine, name: str) -> AbstractContextManager[None]:
@@ -98,22 +105,26 @@ class SqliteFile:
         event.listen(engine, "begin", _begin_on_sqlite)
         return engine
 
-    def write_lock(self) -> AbstractContextManager[None]:
+    def write_lock(self, within: float | None = None) -> AbstractContextManager[None]:
         """SQLite polls for its own lock, which starves writers for up to a second; a flock does not."""
-        return self._flock(".lock")
+        return self._flock(".lock", within)
+
+    def hurry(self, connection: Connection, within: float) -> None:
+        """Nothing: who has the write lock waits for no one."""
 
     def build_lock(self, engine: Engine, name: str) -> AbstractContextManager[None]:  # noqa: ARG002 - PostgreSQL needs both
         """One lock for all names: builds are short."""
         return self._flock(".build-lock")
 
     @contextmanager
-    def _flock(self, suffix: str) -> Iterator[None]:
-        deadline = time.monotonic() + self._lock_timeout
+    def _flock(self, suffix: str, within: float | None = None) -> Iterator[None]:
+        patience = self._lock_timeout if within is None else min(within, self._lock_timeout)
+        deadline = time.monotonic() + patience
         # Who has just released the lock could take it again before anybody who sleeps between two tries
         # wakes up. The turnstile prevents that: one waiter stands in it until the lock is its own.
-        turnstile = self._locked(f"{suffix}.turnstile", deadline)
+        turnstile = self._locked(f"{suffix}.turnstile", deadline, patience)
         try:
-            lock = self._locked(suffix, deadline)
+            lock = self._locked(suffix, deadline, patience)
         finally:
             os.close(turnstile)
         try:
@@ -122,7 +133,7 @@ class SqliteFile:
             fcntl.flock(lock, fcntl.LOCK_UN)
             os.close(lock)
 
-    def _locked(self, suffix: str, deadline: float) -> int:
+    def _locked(self, suffix: str, deadline: float, patience: float) -> int:
         """A descriptor that holds the lock: a new one each time, which keeps threads apart too."""
         try:
             lock = os.open(f"{self.path}{suffix}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -140,7 +151,7 @@ class SqliteFile:
                 if time.monotonic() > deadline:
                     os.close(lock)
                     raise StoreUnavailable(
-                        f"another process has held the database's lock for {self._lock_timeout:g} s; "
+                        f"another process has held the database's lock for {patience:.3g} s; "
                         "look for one that is stopped or stuck",
                         retry_after=2,
                     ) from None
@@ -168,6 +179,7 @@ class PostgresServer:
             (name, value if isinstance(value, str) else ",".join(value)) for name, value in url.query.items()
         )
         self._conninfo = make_conninfo("", **arguments)
+        self._lock_timeout = lock_timeout
         self._settings = "; ".join(
             (
                 "SET synchronous_commit = on",
@@ -201,9 +213,15 @@ class PostgresServer:
             max_overflow=POOL_SIZE,
         )
 
-    def write_lock(self) -> AbstractContextManager[None]:
+    def write_lock(self, within: float | None = None) -> AbstractContextManager[None]:  # noqa: ARG002 - for SQLite
         """Row locks do."""
         return nullcontext()
+
+    def hurry(self, connection: Connection, within: float) -> None:
+        """As said; the next transaction of the session has the usual bound again."""
+        if within < self._lock_timeout:
+            milliseconds = max(int(within * 1000), 1)  # 0 would mean for ever
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
 
     @contextmanager
     def build_lock(self, engine: Engine, name: str) -> Iterator[None]:

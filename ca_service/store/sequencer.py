@@ -131,9 +131,10 @@ class EntrySequencer(Generic[_Entry]):
         self._starting = threading.Lock()
         self._queue: _Queue[_Entry] | None = None
 
-    def append(self, entry: _Entry) -> Sequenced:
+    def append(self, entry: _Entry, within: float | None = None) -> Sequenced:
         """Return only after entry, issued row and new tree head are durable in one transaction.
 
+        `within` (seconds) is how long the caller can wait, if that is less than the sequencer would.
         Raises IdentityBlocked, TokenReused, IdentityRefused (a name that cannot be stored), LogBusy,
         LogUnavailable, ClockBehind, RolledBack, MarkUnavailable, and ConfigurationError when the database has
         not this log.
@@ -146,10 +147,11 @@ class EntrySequencer(Generic[_Entry]):
                 f"{self._queue_size} entries are waiting to be logged, which is all that may wait",
                 retry_after=1,
             )
-        if not waiting.done.acquire(timeout=self._timeout):
+        patience = self._timeout if within is None else min(within, self._timeout)
+        if not waiting.done.acquire(timeout=patience):
             queue.withdraw(waiting)
             raise LogUnavailable(
-                f"the log did not store the entry within {self._timeout:g} s; no certificate was released",
+                f"the log did not store the entry within {patience:.3g} s; no certificate was released",
                 retry_after=2,
             )
         if isinstance(waiting.outcome, Sequenced):

@@ -47,13 +47,14 @@ class SqlShards:
         with self._database.reading() as connection:
             return [_read_standing(row) for row in connection.execute(query)]
 
-    def create(self, shard: CrlShard) -> CrlShard:
+    def create(self, shard: CrlShard, within: float | None = None) -> CrlShard:
         """Store a new shard with its first CRL; when another worker was first, return that one.
 
+        `within` (seconds) bounds the wait for other writers, where it is less than the database's own bound.
         Raises StoreUnavailable.
         """
         try:
-            with self._database.writing() as connection:
+            with self._database.writing(within) as connection:
                 connection.execute(
                     insert(crl_shards).values(
                         authority_key=shard.authority_key,

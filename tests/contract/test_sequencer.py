@@ -195,6 +195,17 @@ def test_a_holder_of_the_lock_who_never_lets_go_makes_the_log_unavailable(
     sequencer.close()
 
 
+def test_a_caller_in_a_hurry_is_told_though_the_log_would_wait_longer(
+    database: Database, sequencer: BatchingSequencer, reader: SqlLogReader
+) -> None:
+    with database.writing() as connection:
+        connection.exec_driver_sql("UPDATE tree_heads SET frozen = frozen")
+        with pytest.raises(LogUnavailable, match=r"within 0\.1 s"):
+            sequencer.append(pending(), within=0.1)
+    sequencer.append(pending(), within=60)
+    assert reader.head().tree_size in (1, 2), "the first may have been on its way already"
+
+
 def test_an_entry_nobody_waits_for_any_more_is_not_logged_later(
     database: Database, log: TestLog, reader: SqlLogReader
 ) -> None:

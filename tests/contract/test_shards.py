@@ -4,11 +4,13 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import insert
 
 from ca_service.authority.ports import BuiltCrl, CrlShard, Revocation
-from ca_service.errors import NotFound
+from ca_service.errors import NotFound, StoreUnavailable
 from ca_service.store.database import Database
 from ca_service.store.revocations import SqlRevocations
+from ca_service.store.schema import crl_shards
 from ca_service.store.shards import SqlShards
 from ca_service.vocabulary import RevocationReason, Serial
 from tests.support.store import ACTOR, AUTHORITY_KEY, NOW, SettableClock, TestLog
@@ -152,3 +154,27 @@ def test_a_failed_build_leaves_the_shard_as_it_was(shards: SqlShards) -> None:
     assert shards.rebuild(AUTHORITY_KEY, "a", Builder()).crl_number == 2
     with pytest.raises(NotFound):
         shards.rebuild(AUTHORITY_KEY, "none", Builder())
+
+
+def test_a_maker_in_a_hurry_is_told_though_the_database_would_wait_longer(
+    shards: SqlShards, database: Database
+) -> None:
+    with database.writing() as connection:
+        made = shard("a")
+        connection.execute(
+            insert(crl_shards).values(
+                authority_key=made.authority_key,
+                name=made.name,
+                url=made.url,
+                covers_from=made.covers_from,
+                generation=made.generation,
+                crl_number=made.crl_number,
+                published_generation=made.published_generation,
+                this_update=made.this_update,
+                next_update=made.next_update,
+                crl=made.crl,
+            )
+        )
+        with pytest.raises(StoreUnavailable):
+            shards.create(made, within=0.2)
+    assert shards.create(shard("a", crl=b"second"), within=60) == made

@@ -5,15 +5,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 
-from ca_service.authority.issuance import shard_name
-from ca_service.authority.ports import PendingCertificate, Sequenced
+from ca_service.authority.issuance import ANSWER_SECONDS, shard_name
+from ca_service.authority.ports import CrlShard, PendingCertificate, Sequenced
 from ca_service.errors import AuthorityRetired, LogUnavailable, ProofInvalid, PublicKeyRefused
+from ca_service.identity.claims import VerifiedToken
 from ca_service.merkle.tree import leaf_hash, verify_inclusion
 from ca_service.pki.sct import verify_sct
+from ca_service.store.shards import SqlShards
 from tests.unit.authority.conftest import (
     EMAIL,
     FOUNDED,
     SmallAuthority,
+    believed,
     crl_place,
     fresh_key_proof,
     leaf_of,
@@ -41,13 +44,41 @@ def test_a_certificate_is_in_the_log_at_the_index_its_sct_names(small: SmallAuth
 
 def test_nothing_is_released_when_the_log_stores_nothing(small: SmallAuthority) -> None:
     class BrokenLog:
-        def append(self, entry: PendingCertificate) -> Sequenced:
+        def append(self, entry: PendingCertificate, within: float | None = None) -> Sequenced:
             raise LogUnavailable("the disk is full")
 
     with pytest.raises(LogUnavailable):
         small.issuance(BrokenLog()).issue("token", fresh_key_proof())
     assert small.reader.head().tree_size == 0
     assert small.observer.events["certificate_refused"] == 1
+
+
+def test_whatever_a_request_waits_for_it_is_answered_in_one_time(small: SmallAuthority) -> None:
+    now, told = [100.0], []
+
+    def slow_issuer(token: str) -> VerifiedToken:
+        now[0] += 0.5
+        return believed(token)
+
+    class SlowShards(SqlShards):
+        def create(self, shard: CrlShard, within: float | None = None) -> CrlShard:
+            told.append(within)
+            now[0] += 2.5
+            return super().create(shard, within)
+
+    class BusyLog:
+        def append(self, entry: PendingCertificate, within: float | None = None) -> Sequenced:
+            told.append(within)
+            now[0] += 9.0
+            raise LogUnavailable("the log did not store the entry")
+
+    issuance = small.issuance(BusyLog())
+    issuance._verify_token = slow_issuer
+    issuance._elapsed = lambda: now[0]
+    small.publication._shards = SlowShards(small.database)
+    with pytest.raises(LogUnavailable):
+        issuance.issue("token", fresh_key_proof())
+    assert told == [ANSWER_SECONDS - 0.5, ANSWER_SECONDS - 3.0]
 
 
 def test_validity_is_ten_minutes_and_never_begins_in_the_future(small: SmallAuthority) -> None:
