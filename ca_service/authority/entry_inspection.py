@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ca_service.authority.chain_inspection import InspectedChain, inspect_chain
 from ca_service.authority.entries import PRECERTIFICATE_KIND
 from ca_service.authority.finding import Finding, shown
+from ca_service.authority.log_shards import Period
 from ca_service.merkle.tree import leaf_hash
 from ca_service.pki.logged import (
     LoggedCertificate,
@@ -56,7 +57,8 @@ class EntryInspection:
     """The rules for entries of one log.
 
     `certificates` are the stored chain certificates by fingerprint, `roots` the DER of the roots that are
-    trusted, `shard_urls` the URL of each CRL shard by (authority key, name).
+    trusted, `shard_urls` the URL of each CRL shard by (authority key, name), `period` what every notAfter
+    must be in.
     """
 
     shard: str
@@ -64,6 +66,7 @@ class EntryInspection:
     certificates: Mapping[bytes, bytes]
     roots: frozenset[bytes]
     shard_urls: Mapping[tuple[str, str], str]
+    period: Period | None = None
     _chains: dict[bytes, InspectedChain] = field(default_factory=dict)
 
     def where(self, index: int) -> str:
@@ -134,6 +137,15 @@ class EntryInspection:
         if leaf.timestamp < newest:
             where, expected = self.where(row.leaf_index), f"at least {newest}, that of an entry before it"
             found.append(Finding("leaf-time", f"{where}, timestamp", expected, str(leaf.timestamp)))
+        if self.period is not None and not self.period.covers(certificate.not_after):
+            found.append(
+                Finding(
+                    "entry-period",
+                    f"{self.where(row.leaf_index)}, notAfter",
+                    f"within the shard's period, from {self.period.starts} to {self.period.ends}",
+                    str(certificate.not_after),
+                )
+            )
         self._inspect_signature(row, leaf, certificate, found)
         if issued is None:
             found.append(

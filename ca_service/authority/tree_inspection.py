@@ -134,6 +134,9 @@ def inspect_tile(
         yield Finding("tile-missing", where, f"a stored tile of {TILE_WIDTH} hashes", "no row in tiles")
         return
     root, stored = row
+    if type(root) is not bytes or type(stored) is not bytes:
+        yield Finding("column-type", where, "bytes", f"{type(root).__name__} and {type(stored).__name__}")
+        return
     if stored != b"".join(hashes):
         cut = split_hashes(stored)
         if len(cut) != len(hashes):

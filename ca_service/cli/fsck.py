@@ -37,8 +37,10 @@ def fsck(settings: "Settings", state: Path | None, processes: int | None, as_jso
 
     Recomputes each log from its leaves: hashes, tiles, root and the signed head that the checkpoint shows.
     Compares every issued row and every precertificate with its leaf, every revocation with its issued row,
-    every CRL with the revocations, and follows the chain of audit records. No private key is needed, and
-    nothing is changed; the service may go on meanwhile.
+    every CRL with the revocations, and follows the chain of audit records. Compares the database with the
+    high-water mark and with the log keys' files, the periods of the log's shards with each other, and has
+    the database inspect its own file, tables and triggers. Nothing is signed and nothing is changed; the
+    service may go on meanwhile.
 
     Each finding is one sentence: where, what was expected there, what was found. Exit code 1 when there is
     one.
@@ -46,13 +48,19 @@ def fsck(settings: "Settings", state: Path | None, processes: int | None, as_jso
     from time import monotonic
 
     from ca_service.cli.inspection import Inspection, Progress, read_state
+    from ca_service.cli.inspection.surroundings import Surroundings
 
     progress = Progress() if state is None else read_state(state)
     subject = _subject(settings)
     began = monotonic()
     with _Display() as display:
         Inspection(
-            subject, progress, display.tell, state=state, processes=processes or os.cpu_count() or 1
+            subject,
+            Surroundings(settings),
+            progress,
+            display.tell,
+            state=state,
+            processes=processes or os.cpu_count() or 1,
         ).run()
     _print(progress, monotonic() - began, as_json=as_json)
     return ANSWER_IS_NO if progress.count else DONE
@@ -111,6 +119,7 @@ def _print(progress: "Progress", seconds: float, *, as_json: bool) -> None:
             "checked": progress.checked,
             "findings": [finding.members() for finding in progress.findings],
             "count": progress.count,
+            "notes": progress.notes,
             "seconds": round(seconds, 1),
         }
         click.echo(json.dumps(report))
@@ -119,6 +128,8 @@ def _print(progress: "Progress", seconds: float, *, as_json: bool) -> None:
         click.echo(f"{finding.sentence}  [{finding.rule}]")
     if progress.count > len(progress.findings):
         click.echo(f"… and {progress.count - len(progress.findings)} more")
+    for note in progress.notes:
+        click.echo(f"Note: {note}.")
     looked_at = ", ".join(f"{count:,} {what}" for what, count in progress.checked.items())
     click.echo(f"Inspected {looked_at} in {seconds:.1f} s.")
     click.echo(f"{progress.count} findings." if progress.count else "Everything agrees.")

@@ -10,14 +10,17 @@ from sqlalchemy import BindParameter, Connection, and_, bindparam, func, or_, se
 from ca_service.authority.audit import AuditRecord, record_hash
 from ca_service.authority.entry_inspection import IssuedRow, LeafRow
 from ca_service.authority.finding import Finding
+from ca_service.authority.log_shards import Period
 from ca_service.authority.ports import CrlShard
 from ca_service.authority.published import TAKEN_BACK
+from ca_service.authority.service_inspection import BlockRow
 from ca_service.authority.status_inspection import ListedRow, RevocationRow
 from ca_service.authority.tree_inspection import HeadRow, TileRow
 from ca_service.merkle.tiles import TILE_WIDTH
 from ca_service.store.database import Database
 from ca_service.store.quick import Statement
 from ca_service.store.schema import (
+    blocks,
     chain_certificates,
     crl_shards,
     issued,
@@ -31,8 +34,9 @@ from ca_service.store.schema import (
 _STRAYS = 100
 """So many rows that belong to nothing are named; more would say nothing new."""
 
+_BESIDE_TARGETS = frozenset({"id", "reason", "created", "expires"})
 _REVOCATION = RevocationRow._fields[:6]
-_HEAD = ("tree_size", "timestamp", "root_hash", "frontier", "signature")
+_HEAD = ("tree_size", "timestamp", "root_hash", "frontier", "signature", "starts", "ends", "retired_for")
 _LOG: BindParameter[int] = bindparam("log_number")
 _LEAVES = Statement(
     select(*(leaves.c[name] for name in LeafRow._fields))
@@ -68,11 +72,15 @@ _TILE = Statement(
 
 
 class InspectedLog(NamedTuple):
-    """A log with its head, both as stored at one moment; `number` is the database's."""
+    """A log with its head, both as stored at one moment; `number` is the database's.
+
+    `period` is what the notAfter of every entry must be in; None for a shard that was closed out of turn.
+    """
 
     number: int
     kind: str
     head: HeadRow
+    period: Period | None = None
 
 
 class Stray(NamedTuple):
@@ -120,7 +128,8 @@ class SqlInspection:
                     row.frontier,
                     row.signature,
                 )
-                found.append(InspectedLog(row.id, row.kind, head))
+                period = None if row.retired_for else Period(row.starts, row.ends)
+                found.append(InspectedLog(row.id, row.kind, head, period))
             for log in found:
                 strays.extend(_beyond(connection, log))
             strays.extend(_of_no_log(connection, [log.number for log in found]))
@@ -192,6 +201,16 @@ class SqlInspection:
         )
         with self._database.reading() as connection:
             return [RevocationRow._make(row) for row in connection.execute(query)]
+
+    def blocks(self) -> list[BlockRow]:
+        """Every block, without the words of whom it concerns being looked at."""
+        targets = [column for column in blocks.c if column.name not in _BESIDE_TARGETS]
+        query = select(blocks.c.id, blocks.c.created, blocks.c.expires, *targets).order_by(blocks.c.id)
+        with self._database.reading() as connection:
+            return [
+                BlockRow(number, tuple(concerned), created, expires)
+                for number, created, expires, *concerned in connection.execute(query)
+            ]
 
     def shard(self, authority_key: str, name: str) -> tuple[CrlShard | None, list[ListedRow]]:
         """A CRL shard with its newest CRL, and its revocations."""

@@ -1,99 +1,21 @@
 """Tamper with a copy of the database, past its triggers: `fsck` says precisely what is wrong."""
 
 import json
-import shutil
-import sqlite3
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from ca_service.authority.ports import Actor, Revocation
 from ca_service.cli import main
-from ca_service.cli.founding import Plan, found
 from ca_service.cli.fsck import _subject
-from ca_service.cli.inspection import Inspection, Progress, Subject, read_state
+from ca_service.cli.inspection import Inspection, Progress, read_state
+from ca_service.cli.inspection.surroundings import Surroundings
 from ca_service.settings import load_settings
 from ca_service.store.inspection import SqlInspection
-from ca_service.store.revocations import SqlRevocations
-from ca_service.vocabulary import RevocationReason, format_serial
-from tests.support.entries import Foundation, machine_clock
-
-URL = "http://127.0.0.1:5555"
-SIZE = 600
-"""Two full tiles and a part of one."""
-ACTOR = Actor("local:admin", "host", "request-1")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with entries, two revocations and their published CRLs."""
-    folder = tmp_path_factory.mktemp("whole") / "ca"
-    found(folder, Plan(URL, URL))
-    foundation = Foundation(folder)
-    entries = [foundation.entry() for _ in range(SIZE)]
-    foundation.appender().append(entries)
-    revocations = SqlRevocations(foundation.database, machine_clock)
-    for entry in entries[:2]:
-        revoked = Revocation(
-            entry.serial,
-            entry.authority_key,
-            entry.crl_shard,
-            entry.not_before,
-            int(time.time()),
-            RevocationReason.KEY_COMPROMISE,
-        )
-        revocations.revoke([revoked], ACTOR, "revoke-certificate")
-    foundation.publication.refresh()
-    foundation.database.close()
-    return folder
-
-
-class Copy:
-    """A copy whose triggers are gone."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.database = sqlite3.connect(folder / "state/ca.db", isolation_level=None)
-        for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'trigger'"):
-            self.run(f"DROP TRIGGER {name}")
-
-    def run(self, sql: str, *values: object) -> None:
-        assert self.database.execute(sql, values).rowcount in (-1, 1), "one row is tampered with"
-
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        return self.database.execute(sql).fetchall()
-
-    def one(self, sql: str) -> Any:
-        return self.rows(sql)[0][0]
-
-    def fsck(self, *options: str) -> tuple[int, dict[str, Any]]:
-        self.database.execute("PRAGMA wal_checkpoint")
-        result = CliRunner().invoke(main, ["fsck", "--config", str(self.folder), "--json", *options])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result.exit_code, json.loads(result.stdout)
-
-    def found(self) -> dict[str, str]:
-        """Rule and sentence of each finding."""
-        code, report = self.fsck()
-        assert code == 1
-        assert report["count"] == len(report["findings"])
-        return {one["rule"]: one["message"] for one in report["findings"]}
-
-
-@pytest.fixture
-def copy(whole: Path, tmp_path: Path) -> Iterator[Copy]:
-    shutil.copytree(whole, tmp_path / "ca")
-    made = Copy(tmp_path / "ca")
-    yield made
-    made.database.close()
-
-
-def flip(content: bytes, place: int) -> bytes:
-    return content[:place] + bytes((content[place] ^ 1,)) + content[place + 1 :]
+from ca_service.vocabulary import format_serial
+from tests.support.tampered import SIZE, Copy, flip
 
 
 def test_what_nobody_touched_agrees(copy: Copy) -> None:
@@ -114,11 +36,11 @@ def test_a_changed_leaf_does_not_hash_to_what_tile_and_root_say(copy: Copy) -> N
     assert "hash 44:" in findings["tile"]
 
 
-def test_a_changed_leaf_hash_is_the_only_finding(copy: Copy) -> None:
+def test_a_changed_leaf_hash_is_found_by_the_leaf_and_by_the_mark(copy: Copy) -> None:
     stored = copy.one("SELECT leaf_hash FROM leaves WHERE leaf_index = 599")
     copy.run("UPDATE leaves SET leaf_hash = ? WHERE leaf_index = 599", flip(stored, 0))
     findings = copy.found()
-    assert set(findings) == {"leaf-hash"}
+    assert set(findings) == {"leaf-hash", "high-water-mark"}, "the mark compares by stored leaf hashes"
     assert stored.hex() in findings["leaf-hash"]
     assert flip(stored, 0).hex() in findings["leaf-hash"]
 
@@ -149,7 +71,7 @@ def _changed_root(copy: Copy) -> tuple[bytes, bytes]:
     return flip(root, len(root) - 1), print_
 
 
-TAMPERINGS: dict[str, tuple[Callable[[Copy], None], str, str]] = {
+TAMPERINGS: dict[str, tuple[Callable[[Copy], object], str, str]] = {
     "precertificate": (
         lambda copy: copy.run(
             "UPDATE leaves SET precertificate = ? WHERE leaf_index = 7",
@@ -317,8 +239,10 @@ def test_an_older_crl_put_back_lacks_a_revocation(copy: Copy, whole: Path) -> No
 
 def test_it_goes_on_where_it_was_interrupted_and_keeps_what_it_found(copy: Copy, tmp_path: Path) -> None:
     copy.run("UPDATE issued SET not_after = 1 WHERE leaf_index = 3")
+    copy.guard()
     state = tmp_path / "state.json"
-    subject: Subject = _subject(load_settings(copy.folder / "ca.toml", {}))
+    settings = load_settings(copy.folder / "ca.toml", {})
+    subject, around = _subject(settings), Surroundings(settings)
 
     class Interrupted(Exception):
         pass
@@ -328,7 +252,7 @@ def test_it_goes_on_where_it_was_interrupted_and_keeps_what_it_found(copy: Copy,
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        Inspection(subject, Progress(), interrupt, state=state, processes=1).run()
+        Inspection(subject, around, Progress(), interrupt, state=state, processes=1).run()
     (tree,) = read_state(state).trees.values()
     assert tree["tiles"] == SIZE // 256
 
@@ -349,11 +273,11 @@ def test_it_goes_on_where_it_was_interrupted_and_keeps_what_it_found(copy: Copy,
 
 
 def test_several_processes_find_the_same(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ca_service.cli.inspection._WORTH_PROCESSES", 1)
+    monkeypatch.setattr("ca_service.cli.inspection.portions._WORTH_PROCESSES", 1)
     copy.run("UPDATE tiles SET root_hash = zeroblob(32) WHERE tile_index = 0")
     code, report = copy.fsck("--processes", "2")
     assert code == 1
-    assert [one["rule"] for one in report["findings"]] == ["tile-root"]
+    assert {one["rule"] for one in report["findings"]} == {"tile-root", "high-water-mark"}
 
 
 def test_a_database_that_cannot_be_read_is_no_finding(copy: Copy) -> None:
