@@ -64,15 +64,15 @@ class Founded:
     log: LogIdentity
 
 
-def found(directory: Path, plan: Plan) -> Founded:
-    """Make DIR with root, issuing certificate, root CRL, log, database and settings.
+def found(directory: Path, plan: Plan, now: datetime | None = None) -> Founded:
+    """Make DIR with root, issuing certificate, root CRL, log, database and settings, as of `now`.
 
     Raises AlreadyExists when DIR has anything in it, and ConfigurationError for addresses that the settings
     do not take. When anything fails, DIR is as it was.
     """
     directory = directory.resolve()
     with _owner_only(), _appearing_whole(directory) as building:
-        return _build(building, directory, plan, datetime.now(UTC).replace(microsecond=0))
+        return _build(building, directory, plan, (now or datetime.now(UTC)).replace(microsecond=0))
 
 
 def _build(folder: Path, final: Path, plan: Plan, now: datetime) -> Founded:
