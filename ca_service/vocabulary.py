@@ -6,6 +6,7 @@ lower-case hex, times as RFC 3339 in UTC. Pure values: no input or output, no ot
 
 import enum
 import re
+import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NewType
@@ -96,8 +97,14 @@ class SubjectName:
 
     @property
     def normalized(self) -> str:
-        """The form under which identities are searched and blocked: case does not count."""
-        return self.value.strip().casefold()
+        """The form under which identities are searched and blocked.
+
+        Case does not count, nor does how letters with marks are composed (Unicode NFC).
+        """
+        name = self.value.strip()
+        if name.isascii():
+            return name.casefold()
+        return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
 class RevocationReason(enum.Enum):

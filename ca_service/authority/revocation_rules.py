@@ -7,6 +7,7 @@ from ca_service.errors import InvalidRequest
 from ca_service.vocabulary import RevocationReason, format_seconds
 
 _KEY_SHA256 = re.compile(r"[0-9a-f]{64}")
+_STORABLE = re.compile(r"[^\0\ud800-\udfff]*")
 
 
 def stricter(stands: Revocation | None, wanted: Revocation) -> Revocation:
@@ -56,6 +57,11 @@ def require_sound(selector: Selector) -> None:
         raise InvalidRequest(
             f"the window ends at {format_seconds(selector.until)}, before it begins at "
             f"{format_seconds(selector.since)}; exchange since and until"
+        )
+    texts = (selector.identity, selector.oidc_issuer, selector.oidc_subject)
+    if any(not _STORABLE.fullmatch(text) for text in texts if text is not None):
+        raise InvalidRequest(
+            "the selector has a sign that stands in no name, such as NUL; check how it was read"
         )
     if selector.key_sha256 is not None and not _KEY_SHA256.fullmatch(selector.key_sha256.lower()):
         raise InvalidRequest("a key's SHA-256 is written as 64 hex digits")

@@ -85,7 +85,8 @@ def conditions_of(selector: Selector) -> list[ColumnElement[bool]] | None:
 def _of_subject(identity: str) -> list[ColumnElement[bool]]:
     pattern = SubjectName(SubjectKind.URI, identity).normalized
     if not is_glob(pattern):
-        return [issued.c.subject_normalized == pattern]
+        # Rows from before names were composed keep the form that they had.
+        return [issued.c.subject_normalized.in_({pattern, identity.strip().casefold()})]
     if len(pattern) > _LONGEST_PATTERN:
         raise InvalidRequest(
             f"a pattern has at most {_LONGEST_PATTERN} signs, this one has {len(pattern)}; shorten it"

@@ -13,6 +13,7 @@ from ca_service.authority.log import LogIdentity, first_tree_head
 from ca_service.authority.ports import Actor, Clock, PendingCertificate, TreeHead
 from ca_service.merkle.checkpoint import tree_head_input
 from ca_service.pki.sct import digitally_sign
+from ca_service.store.append import LogAppender
 from ca_service.store.database import Database
 from ca_service.store.entry_kinds import CertificateEntries
 from ca_service.store.logs import SqlLogReader, create_log
@@ -78,6 +79,10 @@ class TestLog:
 
     def create(self, database: Database, now: int = NOW) -> None:
         create_log(database, self.identity, first_tree_head(self.identity, TimestampMs(now), self.sign))
+
+    def appender(self, database: Database, clock: Clock | None = None) -> LogAppender[PendingCertificate]:
+        """What writes batches into the log, without a thread."""
+        return LogAppender(database, self.identity, self.sign, clock or SettableClock(), CertificateEntries())
 
     def sequencer(
         self,
