@@ -21,6 +21,8 @@ SCT_LIST = "1.3.6.1.4.1.11129.2.4.2"
 POISON = "1.3.6.1.4.1.11129.2.4.3"
 
 _SHA256, _RSA, _ECDSA = 4, 1, 3  # TLS 1.2 HashAlgorithm and SignatureAlgorithm (RFC 5246 §7.4.1.4.1)
+_TBS_LENGTH = 44
+"""Where a precertificate's leaf has the length of its TBSCertificate: after time, type, issuer_key_hash."""
 _LEAF_INDEX = re.compile(rb"\x00\x00\x05(.{5})", re.DOTALL)
 
 
@@ -68,6 +70,15 @@ def _timestamped(timestamp_ms: int, extensions: bytes, issuer_key_hash: bytes, t
             _vec(2, extensions),
         )
     )
+
+
+def tbs_of_leaf(leaf: bytes) -> bytes:
+    """The TBSCertificate in a precertificate's MerkleTreeLeaf; raises ValueError for other bytes."""
+    start = _TBS_LENGTH + 3
+    end = start + int.from_bytes(leaf[_TBS_LENGTH:start], "big")
+    if leaf[:2] != b"\x00\x00" or leaf[10:12] != b"\x00\x01" or end > len(leaf):
+        raise ValueError("it is not the MerkleTreeLeaf of a precertificate")
+    return leaf[start:end]
 
 
 def digitally_sign(key: SigningKey, message: bytes) -> bytes:

@@ -16,7 +16,7 @@ from ca_service.store.quick import Statement, Transaction
 from ca_service.store.schema import blocks, generations
 from ca_service.vocabulary import SubjectName
 
-_GENERATION = Statement(select(generations.c.blocks))
+GENERATION = Statement(select(generations.c.blocks))
 _COLUMNS = (
     blocks.c.subject_pattern,
     blocks.c.oidc_issuer,
@@ -96,7 +96,7 @@ def lock_against_sequencing(connection: Connection) -> None:
 
 def current_list(transaction: Transaction, known: BlockList) -> BlockList:
     """`known`, or the list that has replaced it."""
-    row = transaction.row(_GENERATION, {})
+    row = transaction.row(GENERATION, {})
     generation = row[0] if row else 0
     if generation == known.generation:
         return known
@@ -182,7 +182,7 @@ class SqlBlocks:
     def check(self, subject: SubjectName, oidc_issuer: str, oidc_subject: str, key_sha256: str) -> None:
         """Raise IdentityBlocked when one of them is blocked now; StoreUnavailable when it cannot be known."""
         known = self._known
-        row = self._database.quick_row(_GENERATION, {})
+        row = self._database.quick_row(GENERATION, {})
         if row is None or row[0] != known.generation:
             with self._database.quick_reading() as transaction:
                 known = self._known = current_list(transaction, known)

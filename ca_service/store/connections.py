@@ -2,13 +2,17 @@
 
 import os
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 
 from sqlalchemy import Engine
 
 from ca_service.store.engines import WRITING, DatabaseServer
 from ca_service.store.faults import DRIVER_ERRORS
-from ca_service.store.quick import DriverConnection
+from ca_service.store.quick import DriverConnection, DriverRow, Parameters, Statement
+
+Asked = Sequence[tuple[Statement, Parameters]]
+FirstRows = dict[Statement, DriverRow | None]
 
 
 class ProcessConnections:
@@ -31,26 +35,39 @@ class ProcessConnections:
             connection.autocommit = True  # transactions are begun and ended by statements
         return connection
 
-    def begin(self, statement: str) -> DriverConnection:
-        """A connection in a transaction; one that the server had closed is replaced once."""
+    def begin(self, statement: str, asked: Asked = ()) -> tuple[DriverConnection, FirstRows]:
+        """A connection in a transaction, and the first rows of the queries that were asked with it.
+
+        One that the server had closed is replaced once. PostgreSQL gets all in one exchange, in this order,
+        each query with a snapshot of its own; SQLite's queries cost no exchange and are left to be asked.
+        """
         try:
             connection = self.idle.pop()
         except IndexError:
             pass
         else:
             try:
-                connection.execute(statement)
+                return connection, self._begin(connection, statement, asked)
             except DRIVER_ERRORS:
+                lost = not self.postgresql or bool(connection.closed)
                 close_quietly(connection)
-            else:
-                return connection
+                if not lost:
+                    raise
         connection = self.open()
         try:
-            connection.execute(statement)
+            return connection, self._begin(connection, statement, asked)
         except BaseException:
             close_quietly(connection)
             raise
-        return connection
+
+    def _begin(self, connection: DriverConnection, statement: str, asked: Asked) -> FirstRows:
+        if not self.postgresql or not asked:
+            connection.execute(statement)
+            return {}
+        with connection.pipeline():
+            connection.execute(statement)
+            cursors = [connection.execute(query.on_postgresql, values) for query, values in asked]
+        return {query: cursor.fetchone() for (query, _), cursor in zip(asked, cursors, strict=True)}
 
     def roll_back(self, connection: DriverConnection) -> None:
         """End a transaction without effect and keep the connection if it still works."""

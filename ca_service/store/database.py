@@ -15,9 +15,16 @@ from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import ArgumentError
 
 from ca_service.errors import ConfigurationError, StoreUnavailable
-from ca_service.store.connections import ProcessConnections, close_quietly
+from ca_service.store.connections import Asked, ProcessConnections, close_quietly
 from ca_service.store.engines import DatabaseServer, PostgresServer, SqliteFile
-from ca_service.store.faults import DRIVER_ERRORS, CommitUnknown, DiskUntrusted, translated, unavailable
+from ca_service.store.faults import (
+    DRIVER_ERRORS,
+    REFUSALS,
+    CommitUnknown,
+    DiskUntrusted,
+    translated,
+    unavailable,
+)
 from ca_service.store.quick import DriverRow, Parameters, Statement, Transaction
 
 DEFAULT_LOCK_TIMEOUT = 5.0
@@ -145,7 +152,7 @@ class Database:
         """As `reading`, for compiled statements."""
         here = self._here()
         with translated("reading"):
-            connection = here.begin("BEGIN")
+            connection, _ = here.begin("BEGIN")
             try:
                 yield Transaction(connection, postgresql=here.postgresql)
                 connection.execute("COMMIT")
@@ -155,18 +162,28 @@ class Database:
         here.keep(connection)
 
     @contextmanager
-    def quick_writing(self) -> Iterator[Transaction]:
-        """As `writing`, for compiled statements."""
+    def quick_writing(self, asked: Asked = ()) -> Iterator[Transaction]:
+        """As `writing`, for compiled statements; `asked` are queries that PostgreSQL gets with BEGIN.
+
+        The first row of each is what `Transaction.row` gives for that statement the first time.
+        """
         here = self._here()
         with self._server.write_lock(), translated("writing"):
-            connection = here.begin("BEGIN" if here.postgresql else "BEGIN IMMEDIATE")
+            connection, read = here.begin("BEGIN" if here.postgresql else "BEGIN IMMEDIATE", asked)
             try:
-                yield Transaction(connection, postgresql=here.postgresql)
+                transaction = Transaction(connection, postgresql=here.postgresql, read=read)
+                yield transaction
+            except DRIVER_ERRORS:
+                close_quietly(connection)  # after an error in a pipeline psycopg misjudges what it prepared
+                raise
             except BaseException:
                 here.roll_back(connection)
                 raise
             try:
-                connection.execute("COMMIT")
+                transaction.commit()
+            except (*REFUSALS, StoreUnavailable):
+                close_quietly(connection)  # a statement that was put off was refused: nothing is stored
+                raise
             except DRIVER_ERRORS as error:
                 close_quietly(connection)
                 raise _commit_failed(error) from error
@@ -185,7 +202,7 @@ class Database:
                 connection.execute(text("SET LOCAL lock_timeout = 0"))
                 connection.execute(text("SET LOCAL statement_timeout = 0"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-            config = _alembic_config()
+            config = migration_config()
             config.attributes["connection"] = connection
             self._refuse_newer(MigrationContext.configure(connection).get_current_revision())
             command.upgrade(config, "head")
@@ -202,7 +219,7 @@ class Database:
         with self.reading() as connection:
             found = MigrationContext.configure(connection).get_current_revision()
         self._refuse_newer(found)
-        needed = ScriptDirectory.from_config(_alembic_config()).get_current_head()
+        needed = ScriptDirectory.from_config(migration_config()).get_current_head()
         if found != needed:
             raise ConfigurationError(
                 f"the database's schema is at revision {found or 'none'}, this program needs {needed}; "
@@ -212,7 +229,7 @@ class Database:
     @staticmethod
     def _refuse_newer(found: str | None) -> None:
         known = {
-            script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()
+            script.revision for script in ScriptDirectory.from_config(migration_config()).walk_revisions()
         }
         if found is not None and found not in known:
             raise ConfigurationError(
@@ -254,7 +271,8 @@ def _close_before_fork() -> None:
 os.register_at_fork(before=_close_before_fork)
 
 
-def _alembic_config() -> Config:
+def migration_config() -> Config:
+    """Where Alembic finds the revisions; what it runs needs an open connection in `attributes`."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.set_main_option("path_separator", "os")

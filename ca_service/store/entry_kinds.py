@@ -7,22 +7,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from sqlalchemy import insert
-
 from ca_service.authority.entries import PRECERTIFICATES, EntryCodec
 from ca_service.authority.log import NewLeaf
 from ca_service.authority.ports import PendingCertificate
 from ca_service.errors import IdentityRefused
+from ca_service.pki.precertificates import beside_tbs
 from ca_service.store import token_uses
-from ca_service.store.blocks import BlockList, current_list
-from ca_service.store.quick import Statement, Transaction
+from ca_service.store.blocks import GENERATION, BlockList, current_list
+from ca_service.store.quick import Insertion, Statement, Transaction
 from ca_service.store.schema import issued
 from ca_service.vocabulary import LeafIndex, TimestampMs, format_serial
 
 _LONGEST_SUBJECT = 2_000
 """Octets; an index entry of PostgreSQL holds 2,704."""
 
-_NEW_ISSUED = Statement(insert(issued))
+_NEW_ISSUED = Insertion(issued)
 
 Entry = TypeVar("Entry", contravariant=True)
 
@@ -32,10 +31,14 @@ RequirePeriod = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class BesideLeaf:
-    """What is kept in an entry's row and is not hashed: octets, and certificates that many entries share."""
+    """What is kept in an entry's row and is not hashed: octets, and certificates that many entries share.
+
+    `signature` are octets too: of a precertificate that is not kept whole, since the leaf tells its rest.
+    """
 
     octets: bytes = b""
     chain: tuple[bytes, ...] = ()
+    signature: bytes = b""
 
 
 class EntryKind(Protocol[Entry]):
@@ -44,6 +47,11 @@ class EntryKind(Protocol[Entry]):
     @property
     def codec(self) -> EntryCodec[Entry]:
         """How its leaves are written."""
+        ...
+
+    @property
+    def consults(self) -> Sequence[Statement]:
+        """Queries without parameters whose first row `admission` asks for: PostgreSQL gets them early."""
         ...
 
     def name_of(self, entry: Entry) -> str:
@@ -76,6 +84,8 @@ class EntryKind(Protocol[Entry]):
 
 class CertificateEntries:
     """Precertificates: refused when blocked or when their token was used; known to OCSP once logged."""
+
+    consults: Sequence[Statement] = (GENERATION,)
 
     def __init__(self, codec: EntryCodec[PendingCertificate] = PRECERTIFICATES) -> None:
         """Take the codec."""
@@ -113,8 +123,9 @@ class CertificateEntries:
         return admit
 
     def beside_leaf(self, entry: PendingCertificate) -> BesideLeaf:
-        """The precertificate, and its chain."""
-        return BesideLeaf(entry.precertificate, entry.chain)
+        """The precertificate's signature, or the precertificate where it is not as `profile` makes them."""
+        signature = beside_tbs(entry.precertificate, entry.tbs)
+        return BesideLeaf(b"" if signature else entry.precertificate, entry.chain, signature)
 
     def store(
         self,
@@ -128,19 +139,20 @@ class CertificateEntries:
         )
 
 
-def _issued_row(number: int, entry: PendingCertificate, index: LeafIndex) -> dict[str, object]:
-    return {
-        "serial": format_serial(entry.serial),
-        "authority_key": entry.authority_key,
-        "log": number,
-        "leaf_index": index,
-        "subject_kind": entry.subject.kind.value,
-        "subject": entry.subject.value,
-        "subject_normalized": entry.subject.normalized,
-        "oidc_issuer": entry.oidc_issuer,
-        "oidc_subject": entry.oidc_subject,
-        "key_sha256": entry.key_sha256,
-        "not_before": entry.not_before,
-        "not_after": entry.not_after,
-        "crl_shard": entry.crl_shard,
-    }
+def _issued_row(number: int, entry: PendingCertificate, index: LeafIndex) -> tuple[object, ...]:
+    """In the order of the table's columns."""
+    return (
+        number,
+        index,
+        bytes.fromhex(format_serial(entry.serial)),
+        entry.authority_key,
+        entry.subject.kind.value,
+        entry.subject.value,
+        entry.subject.normalized,
+        entry.oidc_issuer,
+        entry.oidc_subject,
+        bytes.fromhex(entry.key_sha256),
+        entry.not_before,
+        entry.not_after,
+        entry.crl_shard,
+    )

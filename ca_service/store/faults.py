@@ -10,6 +10,8 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 from ca_service.errors import StoreUnavailable
 
 DRIVER_ERRORS = (SQLAlchemyError, sqlite3.Error, psycopg.Error)
+REFUSALS = (psycopg.IntegrityError, psycopg.DataError)
+"""What PostgreSQL says of a row, and never of COMMIT: no constraint is deferred."""
 
 _RETRY_AFTER_SECONDS = 2
 _FSYNC_FAILED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})

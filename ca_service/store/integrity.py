@@ -9,7 +9,7 @@ from sqlalchemy.types import TypeEngine
 
 from ca_service.authority.finding import Finding
 from ca_service.store.database import Database
-from ca_service.store.schema import IMMUTABLE, issued, leaves, metadata, tiles
+from ca_service.store.schema import IMMUTABLE, HexOctets, issued, leaves, metadata, tiles
 
 _NAMED = 20
 """So many faults of one kind are named; more would say nothing new."""
@@ -119,7 +119,7 @@ def _mistyped(
 def _storage_class(kind: TypeEngine[object]) -> str:
     if isinstance(kind, Integer | Boolean):
         return "integer"
-    return "blob" if isinstance(kind, LargeBinary) else "text"
+    return "blob" if isinstance(kind, LargeBinary | HexOctets) else "text"
 
 
 def _lacking(difference: object) -> Iterator[Finding]:

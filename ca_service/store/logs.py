@@ -17,10 +17,11 @@ from ca_service.merkle.tree import (
     inclusion_proof,
     range_root,
 )
+from ca_service.pki.precertificates import rebuilt
 from ca_service.store.database import Database
 from ca_service.store.faults import RowRefused
 from ca_service.store.quick import DriverRow, Statement, Transaction
-from ca_service.store.schema import chain_certificates, leaves, logs, tiles, tree_heads
+from ca_service.store.schema import chain_certificates, hash_prefix, leaves, logs, tiles, tree_heads
 from ca_service.vocabulary import LeafIndex, LogId, TimestampMs
 
 _FINGERPRINT_SIZE = sha256().digest_size
@@ -59,7 +60,7 @@ _TILE_ROOTS = Statement(
     .order_by(tiles.c.tile_index)
 )
 _ENTRIES = Statement(
-    select(leaves.c.leaf_index, leaves.c.leaf, leaves.c.precertificate, leaves.c.chain)
+    select(leaves.c.leaf_index, leaves.c.leaf, leaves.c.precertificate, leaves.c.signature, leaves.c.chain)
     .where(
         leaves.c.log == _OF_LOG,
         leaves.c.leaf_index >= bindparam("first"),
@@ -67,8 +68,12 @@ _ENTRIES = Statement(
     )
     .order_by(leaves.c.leaf_index)
 )
-INDEX_OF_LEAF = Statement(
-    select(leaves.c.leaf_index).where(leaves.c.log == _OF_LOG, leaves.c.leaf_hash == bindparam("hashed_leaf"))
+_INDEX_OF_LEAF = Statement(
+    select(leaves.c.leaf_index).where(
+        leaves.c.log == _OF_LOG,
+        leaves.c.hash_prefix == bindparam("prefix"),
+        leaves.c.leaf_hash == bindparam("hashed_leaf"),
+    )
 )
 _CHAIN_CERTIFICATE = Statement(
     select(chain_certificates.c.der).where(chain_certificates.c.fingerprint == bindparam("print"))
@@ -124,6 +129,25 @@ def find_log(transaction: Transaction, shard: str) -> tuple[int, LogId, str]:
     return row[0], LogId(row[1]), row[2]
 
 
+def index_of_leaf(transaction: Transaction, log: int, leaf_hash: bytes) -> DriverRow | None:
+    """A row of the index of the leaf with this hash, or None."""
+    place = {"log_number": log, "prefix": hash_prefix(leaf_hash), "hashed_leaf": leaf_hash}
+    return transaction.row(_INDEX_OF_LEAF, place)
+
+
+def whole_precertificate(leaf: bytes, stored: bytes, signature: bytes) -> bytes:
+    """The precertificate of a row; raises StoreUnavailable when it cannot be told."""
+    if not signature:
+        return stored
+    try:
+        return rebuilt(leaf, signature)
+    except ValueError as error:
+        raise StoreUnavailable(
+            f"a precertificate cannot be put together from its leaf: {error}; the database is damaged: run "
+            "`ca-service fsck`"
+        ) from error
+
+
 def _no_log(shard: str) -> ConfigurationError:
     return ConfigurationError(f"the database has no log of shard {shard}; was it made with this directory?")
 
@@ -166,17 +190,16 @@ class SqlLogReader:
                 LogEntry(
                     LeafIndex(index),
                     leaf,
-                    precertificate,
+                    whole_precertificate(leaf, precertificate, signature),
                     tuple(self._certificate(transaction, print_) for print_ in _fingerprints(chain)),
                 )
-                for index, leaf, precertificate, chain in transaction.rows(_ENTRIES, place)
+                for index, leaf, precertificate, signature, chain in transaction.rows(_ENTRIES, place)
             ]
 
     def index_of(self, leaf_hash: bytes) -> LeafIndex | None:
         """Where the leaf with this Merkle leaf hash is, or None; raises StoreUnavailable."""
         with self._database.quick_reading() as transaction:
-            place = {"log_number": self._log(transaction)[0], "hashed_leaf": leaf_hash}
-            row = transaction.row(INDEX_OF_LEAF, place)
+            row = index_of_leaf(transaction, self._log(transaction)[0], leaf_hash)
         return None if row is None else LeafIndex(row[0])
 
     def inclusion_proof(self, index: int, tree_size: int) -> list[bytes]:

@@ -4,18 +4,24 @@ SQLAlchemy writes them, so that both databases have one source; only its work at
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from typing import Any
 
-from sqlalchemy import ClauseElement
+import psycopg
+from sqlalchemy import ClauseElement, Table
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+
+from ca_service.errors import StoreUnavailable
 
 DriverConnection = Any
 """A connection of sqlite3 or psycopg; both have execute(sql, parameters), cursor() and close()."""
 
 DriverRow = tuple[Any, ...]
 Parameters = Mapping[str, object]
+
+_MOST_ROWS = 64
+"""Rows in one INSERT: columns times this stays far below what either driver takes as parameters."""
 
 _SQLITE = SQLiteDialect_pysqlite(paramstyle="named")
 _POSTGRESQL = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy types it on no line
@@ -33,41 +39,124 @@ class Statement:
         self.on_postgresql = str(other.compile(dialect=_POSTGRESQL))
 
 
+class Insertion:
+    """An INSERT of many rows in few statements: the driver's work, and its locks, come once for each.
+
+    Rows are tuples in the order of the table's columns. A statement takes a power of two of them, so that
+    few texts are compiled and prepared.
+    """
+
+    __slots__ = ("_most", "_on_postgresql", "_on_sqlite")
+
+    def __init__(self, table: Table, *, unless_there: bool = False) -> None:
+        """Write the statements; `unless_there` leaves rows out whose key exists."""
+        columns = ", ".join(column.name for column in table.columns)
+        start = f"INSERT INTO {table.name} ({columns}) VALUES "  # noqa: S608 - the schema's own names
+        end = " ON CONFLICT DO NOTHING" if unless_there else ""
+        sizes = [1 << power for power in range(_MOST_ROWS.bit_length())]
+        self._on_sqlite, self._on_postgresql = (
+            {
+                size: start + ", ".join([f"({', '.join([sign] * len(table.columns))})"] * size) + end
+                for size in sizes
+            }
+            for sign in ("?", "%s")
+        )
+
+    def cut(
+        self, rows: Sequence[tuple[object, ...]], *, postgresql: bool
+    ) -> list[tuple[str, tuple[object, ...]]]:
+        """Statements with their parameters, which together insert all rows in their order."""
+        texts = self._on_postgresql if postgresql else self._on_sqlite
+        cut, start = [], 0
+        while left := len(rows) - start:
+            size = min(_MOST_ROWS, 1 << left.bit_length() - 1)
+            cut.append((texts[size], tuple(chain.from_iterable(rows[start : start + size]))))
+            start += size
+        return cut
+
+
 class Transaction:
-    """An open transaction of one driver connection; driver errors pass through it untranslated."""
+    """An open transaction of one driver connection; driver errors pass through it untranslated.
 
-    __slots__ = ("_connection", "_postgresql")
+    On PostgreSQL, what is put off goes to the server in one exchange with COMMIT, or before the next query.
+    """
 
-    def __init__(self, connection: DriverConnection, *, postgresql: bool) -> None:
-        """Take a connection whose transaction has begun."""
+    __slots__ = ("_connection", "_otherwise", "_postgresql", "_put_off", "_read")
+
+    def __init__(
+        self,
+        connection: DriverConnection,
+        *,
+        postgresql: bool,
+        read: dict[Statement, DriverRow | None] | None = None,
+    ) -> None:
+        """Take a connection whose transaction has begun; `read` are first rows that came with BEGIN."""
         self._connection = connection
         self._postgresql = postgresql
+        self._put_off: list[tuple[str, Any]] = []
+        self._read = read or {}
+        self._otherwise = ""
 
     def _sql(self, statement: Statement) -> str:
         return statement.on_postgresql if self._postgresql else statement.on_sqlite
 
     def rows(self, statement: Statement, parameters: Parameters) -> list[DriverRow]:
         """All rows that a query gives."""
+        self._send()
         found: list[DriverRow] = self._connection.execute(self._sql(statement), parameters).fetchall()
         return found
 
     def row(self, statement: Statement, parameters: Parameters) -> DriverRow | None:
         """The first row that a query gives."""
+        if statement in self._read:
+            return self._read.pop(statement)
+        self._send()
         found: DriverRow | None = self._connection.execute(self._sql(statement), parameters).fetchone()
         return found
 
     def change(self, statement: Statement, parameters: Parameters) -> int:
         """Execute a change; how many rows it concerned."""
+        self._send()
         return int(self._connection.execute(self._sql(statement), parameters).rowcount)
 
-    def insert(self, statement: Statement, rows: Sequence[Parameters]) -> None:
-        """Insert rows; PostgreSQL takes them in one exchange."""
-        cursor = self._connection.cursor()
-        try:
-            cursor.executemany(self._sql(statement), rows)
-        finally:
-            cursor.close()
+    def insert(self, statement: Insertion, rows: Sequence[tuple[object, ...]]) -> None:
+        """Insert rows; on PostgreSQL it is put off, and so is the error."""
+        cut = statement.cut(rows, postgresql=self._postgresql)
+        if self._postgresql:
+            self._put_off.extend(cut)
+            return
+        for sql, parameters in cut:
+            self._connection.execute(sql, parameters)
 
-    def pipeline(self) -> AbstractContextManager[object]:
-        """Inside it PostgreSQL takes inserts without an exchange for each; errors come by its end."""
-        return self._connection.pipeline() if self._postgresql else nullcontext()
+    def require_change(self, statement: Statement, parameters: Parameters, otherwise: str) -> None:
+        """Execute a change of exactly one row, or raise StoreUnavailable with these words.
+
+        On PostgreSQL it is put off as inserts are: its statement must fail by itself, with a division by 0.
+        """
+        if self._postgresql:
+            self._put_off.append((statement.on_postgresql, parameters))
+            self._otherwise = otherwise
+        elif self._connection.execute(statement.on_sqlite, parameters).rowcount != 1:
+            raise StoreUnavailable(otherwise)
+
+    def _send(self) -> None:
+        if self._put_off:
+            with self._connection.pipeline():
+                self._execute_put_off()
+
+    def commit(self) -> None:
+        """Send what was put off, and COMMIT."""
+        if not self._put_off:
+            self._connection.execute("COMMIT")
+            return
+        try:
+            with self._connection.pipeline():
+                self._execute_put_off()
+                self._connection.execute("COMMIT")
+        except psycopg.errors.DivisionByZero as error:
+            raise StoreUnavailable(self._otherwise) from error
+
+    def _execute_put_off(self) -> None:
+        waiting, self._put_off = self._put_off, []
+        for sql, parameters in waiting:
+            self._connection.execute(sql, parameters)

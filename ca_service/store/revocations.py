@@ -71,7 +71,7 @@ class SqlRevocations:
     def status(self, authority_key: KeyId, serial: Serial) -> CertificateStatus:
         """Whether this key issued the serial, and its revocation; raises StoreUnavailable."""
         row = self._database.quick_row(
-            _STATUS, {"serial": format_serial(serial), "authority_key": authority_key}
+            _STATUS, {"serial": bytes.fromhex(format_serial(serial)), "authority_key": authority_key}
         )
         if row is None:
             raise StoreUnavailable("the database gave no answer about a certificate")
@@ -201,8 +201,7 @@ def revocations_of(connection: Connection, authority_key: KeyId, shard: str) -> 
             revocations.c.revoked_at,
             revocations.c.reason,
             revocations.c.comment,
-        )
-        .where(revocations.c.authority_key == authority_key, revocations.c.crl_shard == shard)
+        ).where(revocations.c.authority_key == authority_key, revocations.c.crl_shard == shard)
     ).all()
     # Sorted here: asked to, SQLite walks along the primary key, through every revocation there is.
     rows = sorted(rows, key=lambda row: row.serial)

@@ -1,8 +1,11 @@
 """The tables, as SQLAlchemy Core sees them; migrations/ makes them, and a test holds both to each other.
 
-Serials, key ids and audit hashes are lower-case hex; times are seconds since 1970, but milliseconds in
+Key ids and audit hashes are lower-case hex, serials and hashes of client keys too, as they are read: stored
+they are octets, of which an index holds twice as many. Times are seconds since 1970, but milliseconds in
 tree_heads and audit. Rows of the tables in IMMUTABLE are never changed or deleted: triggers refuse it.
 """
+
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -17,7 +20,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
-    UniqueConstraint,
+    TypeDecorator,
 )
 
 IMMUTABLE = ("logs", "leaves", "tiles", "chain_certificates", "issued", "audit")
@@ -34,6 +37,35 @@ metadata = MetaData(
 
 # Compared byte for byte on both engines, so that a prefix of a glob is a range of the index.
 ByteOrderedText = Text().with_variant(Text(collation="C"), "postgresql")
+
+
+class HexOctets(TypeDecorator[str]):
+    """Octets in the database, lower-case hex of an even length in Core expressions and their results."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> bytes | None:  # noqa: ARG002 - SQLAlchemy's
+        """Hex to octets; b"", which no row has, for what is no hex."""
+        try:
+            return None if value is None else bytes.fromhex(value)
+        except ValueError:
+            return b""
+
+    def process_result_value(self, value: Any, dialect: Any) -> str | None:  # noqa: ARG002 - SQLAlchemy's
+        """Octets to hex; a damaged row may hold text, which is shown as it is."""
+        return None if value is None else read_octets(value)
+
+
+def read_octets(value: object) -> str:
+    """What a column of HexOctets holds, when it was read past SQLAlchemy."""
+    return bytes(value).hex() if isinstance(value, bytes | memoryview) else str(value)
+
+
+def hash_prefix(leaf_hash: bytes) -> int:
+    """The eight octets of a leaf's hash that are indexed: enough to find it, and a third of the index."""
+    return int.from_bytes(leaf_hash[:8], "big", signed=True)
+
 
 logs = Table(
     "logs",
@@ -62,17 +94,20 @@ tree_heads = Table(
 )
 
 # The long columns come last: SQLite then reads the short ones without following overflow pages.
+# `precertificate` is empty where leaf and `signature` give it.
 leaves = Table(
     "leaves",
     metadata,
     Column("log", Integer, primary_key=True, autoincrement=False),
     Column("leaf_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash_prefix", BigInteger, nullable=False),
     Column("leaf_hash", LargeBinary, nullable=False),
     Column("kind", Text, nullable=False),
     Column("chain", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
     Column("leaf", LargeBinary, nullable=False),
     Column("precertificate", LargeBinary, nullable=False),
-    UniqueConstraint("log", "leaf_hash"),
+    Index(None, "log", "hash_prefix", unique=True),
 )
 
 chain_certificates = Table(
@@ -95,20 +130,20 @@ tiles = Table(
 issued = Table(
     "issued",
     metadata,
-    Column("serial", Text, primary_key=True),
-    Column("authority_key", Text, primary_key=True),
-    Column("log", Integer, nullable=False),
-    Column("leaf_index", BigInteger, nullable=False),
+    Column("log", Integer, primary_key=True, autoincrement=False),
+    Column("leaf_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("serial", HexOctets, nullable=False),
+    Column("authority_key", Text, nullable=False),
     Column("subject_kind", Text, nullable=False),
     Column("subject", Text, nullable=False),
     Column("subject_normalized", ByteOrderedText, nullable=False),
     Column("oidc_issuer", Text, nullable=False),
     Column("oidc_subject", Text, nullable=False),
-    Column("key_sha256", Text, nullable=False),
+    Column("key_sha256", HexOctets, nullable=False),
     Column("not_before", BigInteger, nullable=False),
     Column("not_after", BigInteger, nullable=False),
     Column("crl_shard", Text, nullable=False),
-    Index(None, "log", "leaf_index", unique=True),
+    Index(None, "serial", unique=True),
     Index(None, "subject_normalized", "not_before"),
     Index(None, "key_sha256"),
     Index(None, "not_before"),
@@ -118,7 +153,7 @@ revocations = Table(
     "revocations",
     metadata,
     Column("authority_key", Text, primary_key=True),
-    Column("serial", Text, primary_key=True),
+    Column("serial", HexOctets, primary_key=True),
     Column("crl_shard", Text, nullable=False),
     Column("revocation_date", BigInteger, nullable=False),
     Column("revoked_at", BigInteger, nullable=False),

@@ -15,7 +15,7 @@ from ca_service.merkle.tree import verify_consistency, verify_inclusion
 from ca_service.store.database import Database
 from ca_service.store.entry_kinds import BesideLeaf, CertificateEntries, RequirePeriod
 from ca_service.store.logs import SqlLogReader
-from ca_service.store.quick import Transaction
+from ca_service.store.quick import Statement, Transaction
 from ca_service.store.sequencer import BatchingSequencer, EntrySequencer
 from ca_service.vocabulary import TimestampMs
 from tests.support import merkle
@@ -51,6 +51,7 @@ class Artifacts:
     """All that a log of artifacts has of its own."""
 
     codec = ArtifactCodec()
+    consults: Sequence[Statement] = ()
 
     def name_of(self, entry: Artifact) -> str:
         return "an artifact"
