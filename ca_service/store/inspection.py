@@ -1,5 +1,6 @@
 """Reads for an inspection of the whole database: in portions, so that memory does not grow with the log."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -22,6 +23,7 @@ from ca_service.pki.precertificates import rebuilt
 from ca_service.store.database import Database
 from ca_service.store.quick import DriverRow, Statement
 from ca_service.store.schema import (
+    audit,
     blocks,
     chain_certificates,
     crl_shards,
@@ -228,6 +230,13 @@ class SqlInspection:
             row = connection.execute(stored).first()
             shard = None if row is None else CrlShard(*row)
             return shard, [ListedRow(*row) for row in connection.execute(query)]
+
+    def withdrawn(self) -> frozenset[tuple[str, str]]:
+        """Authority key and serial of each revocation that was withdrawn, as the audit records say."""
+        query = select(audit.c.detail).where(audit.c.action == "withdraw")
+        with self._database.reading() as connection:
+            details = [json.loads(detail) for detail in connection.execute(query).scalars()]
+        return frozenset((detail["authority_key"], detail["serial"]) for detail in details)
 
     @contextmanager
     def _moment(self) -> Iterator[Connection]:
