@@ -12,16 +12,19 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
+from pyhanko_certvalidator.errors import InsufficientRevinfoError, PathValidationError, RevokedError
 from sigstore.models import TrustedRoot
 
 from ca_service.authority.issuance import shard_name
 from ca_service.pki.authority_certificates import years_later
 from ca_service.pki.keys import key_id
 from tests.conformance.conftest import CASES, ISSUED, NOT_TRUSTED_AFTER, TAKES_OVER, Life
+from tests.conformance.test_pki_pkilint import lint
+from tests.conformance.test_pyhanko import judge
 from tests.support.verifier import ca_issuers_url, crl_url, openssl, read_ocsp_answer
 
 _DER = Encoding.DER
-TEN_YEARS = timedelta(days=3652)
+TEN_YEARS, SECOND = timedelta(days=3652), timedelta(seconds=1)
 
 
 def verify(folder: Path, *options: str, crls: tuple[str, ...] = ("shard.crl", "root.crl"), code: int) -> str:
@@ -52,11 +55,13 @@ def test_openssl_accepts_todays_list_of_every_years_shard(life: Life, case: str)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_openssl_accepts_todays_answer_about_every_year(life: Life, case: str) -> None:
+@pytest.mark.parametrize("answer_of", ["answer", "delegated"])
+def test_openssl_accepts_todays_answer_about_every_year(life: Life, case: str, answer_of: str) -> None:
     folder, leaf = life.evidence[case], life.issued[case].leaf
+    digest = "sha256" if answer_of == "answer" else "sha1"
     text = openssl(
-        *("ocsp", "-issuer", "issuing.pem", "-sha256", "-cert", "leaf.pem", "-no_nonce"),
-        *("-respin", "answer.der", "-CAfile", "root.pem"),
+        *("ocsp", "-issuer", "issuing.pem", f"-{digest}", "-cert", "leaf.pem", "-no_nonce"),
+        *("-respin", f"{answer_of}.der", "-CAfile", "root.pem"),
         folder=folder,
     )
     answer = read_ocsp_answer(text, "leaf.pem")
@@ -68,7 +73,7 @@ def test_openssl_accepts_todays_answer_about_every_year(life: Life, case: str) -
         assert answer.status == "revoked"
         assert answer.date
         assert datetime.strptime(answer.date, "%b %d %H:%M:%S %Y %Z").replace(tzinfo=UTC) == date
-    parsed = ocsp.load_der_ocsp_response((folder / "answer.der").read_bytes())
+    parsed = ocsp.load_der_ocsp_response((folder / f"{answer_of}.der").read_bytes())
     (cutoff,) = [each.value for each in parsed.single_extensions if each.oid.dotted_string.endswith("48.1.6")]
     # The extension's DER: GeneralizedTime, ten years before the answer (RFC 6960 §4.4.4).
     found = re.search(rb"(\d{14})Z", cutoff.public_bytes())
@@ -88,6 +93,50 @@ def test_the_first_intermediate_is_past_its_issuing_period_and_still_valid(life:
         "issuing.pem",
         folder=folder,
     )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pyhanko_compares_the_date_with_the_moment_of_signing(life: Life, case: str) -> None:
+    issued, folder = life.issued[case], life.evidence[case]
+    crls = [(folder / name).read_bytes() for name in ("shard.crl", "root.crl")]
+    answer = (folder / "answer-sha1.der").read_bytes()
+    signed, later = life.signed(case), issued.leaf.not_valid_before_utc + NOT_TRUSTED_AFTER + SECOND
+    if case.endswith("before"):
+        with pytest.raises(RevokedError):
+            judge(issued, crls=crls, ocsps=[], moment=signed)
+    else:
+        judge(issued, crls=crls, ocsps=[], moment=signed)
+    # From an answer alone it draws conclusions only when the date is not after the moment.
+    for given, ocsps in ((crls, []), (crls[1:], [answer])):
+        if case.endswith("good"):
+            judge(issued, crls=given, ocsps=ocsps, moment=later)
+        else:
+            with pytest.raises(RevokedError):
+                judge(issued, crls=given, ocsps=ocsps, moment=later)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("today")])
+def test_pyhanko_does_not_believe_a_delegate_that_is_younger_than_the_moment(life: Life, case: str) -> None:
+    """A known deviation, for which the issuing key signs unless told otherwise."""
+    folder = life.evidence[case]
+    evidence = {
+        "crls": [(folder / "root.crl").read_bytes()],
+        "ocsps": [(folder / "delegated.der").read_bytes()],
+    }
+    with pytest.raises((InsufficientRevinfoError, PathValidationError)) as refused:
+        judge(life.issued[case], **evidence, moment=life.signed(case))
+    assert not isinstance(refused.value, RevokedError)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pkilint_finds_nothing_in_what_all_the_keys_signed(life: Life, case: str) -> None:
+    folder = life.evidence[case]
+    for certificate in life.issued[case].chain:
+        lint("certificate", certificate.public_bytes(_DER))
+    for name in ("shard", "other", "root"):
+        lint("crl", (folder / f"{name}.crl").read_bytes())
+    for name in ("answer", "answer-sha1", "delegated"):
+        lint("ocsp", (folder / f"{name}.der").read_bytes())
 
 
 def test_openssl_at_the_time_of_signing_refuses_a_younger_list(life: Life) -> None:
