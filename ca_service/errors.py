@@ -193,10 +193,10 @@ class ProofInvalid(InvalidRequest):
 
 
 class IdentityBlocked(InvalidRequest):
-    """This identity, or its issuer, is blocked from getting certificates."""
+    """This identity, its issuer or its key is blocked from getting certificates."""
 
     reason = "identity-blocked"
-    remedy = "Ask the operator, naming the request id; only an administrator can lift a block."
+    remedy = "Ask the operator, naming the block's number; only an administrator can lift it."
 
 
 class IdentityRefused(InvalidRequest):
