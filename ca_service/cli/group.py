@@ -26,6 +26,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "export-trust": "ca_service.cli.export_trust:export_trust",
         "log": "ca_service.cli.log:log",
         "rotate": "ca_service.cli.rotate:rotate",
+        "root-crl": "ca_service.cli.root_crl:root_crl",
     },
     "Find and revoke": {
         "find": "ca_service.cli.find:find",
