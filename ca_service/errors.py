@@ -345,6 +345,21 @@ class StatusUnanswered(Unavailable):
     remedy = "Check that the addresses the certificate names can be reached, then ask again."
 
 
+class ServiceUnreachable(Unavailable):
+    """The service that `--server` names, or the identity provider of a login, gave no usable answer."""
+
+    reason = "service-unreachable"
+    remedy = "Check its address, its TLS certificate and the network, then ask again."
+
+
+class LoginFailed(CAError):
+    """The browser came back without a token for this service."""
+
+    code = Code.UNAUTHENTICATED
+    reason = "login-failed"
+    remedy = "Start `ca-service login` again; if it persists, the client is set up wrongly at the provider."
+
+
 class LogUnreadable(Unavailable):
     """The log, or a mirror of it, did not answer."""
 

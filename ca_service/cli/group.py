@@ -36,6 +36,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "blocks": "ca_service.cli.block:blocks",
         "withdraw": "ca_service.cli.withdraw:withdraw",
         "audit": "ca_service.cli.audit:audit",
+        "login": "ca_service.cli.login:login",
         "status": "ca_service.cli.status:status",
         "verify-inclusion": "ca_service.cli.verify_inclusion:verify_inclusion",
     },

@@ -25,7 +25,8 @@ from ca_service.web.admin.guarded import PREFIX, Admits, GuardedCalls
 from ca_service.web.admin.orders import read_order, read_query, serial_of
 from ca_service.web.replies import json_reply
 
-MOST_CERTIFICATES = 100_000
+MOST_CERTIFICATES = 100_001
+"""One more than the command line lists, which can so tell that there are more."""
 MOST_RECORDS = 1000
 JSON_LINES = "application/jsonl"
 
