@@ -82,6 +82,7 @@ def test_a_block_is_shown_with_its_end_and_reason(host: Host) -> None:
     shown = verb(host, "blocks").stdout
     for word in ("2099-01-01T00:00:00Z", "on leave", f"{URL}/dev-idp", "ab" * 32):
         assert word in shown
+    assert json.loads(verb(host, "fsck", "--json", "--processes", "1").stdout)["findings"] == []
     assert [one["number"] for one in told(host, "unblock", "--number", "2")] == [2]
     assert verb(host, "unblock", "--number", "2").exit_code == 1
 
