@@ -16,6 +16,7 @@ from pyhanko_certvalidator.errors import InsufficientRevinfoError, PathValidatio
 from sigstore.models import TrustedRoot
 
 from ca_service.authority.issuance import shard_name
+from ca_service.cli import fetching
 from ca_service.pki.authority_certificates import years_later
 from ca_service.pki.keys import key_id
 from tests.conformance.conftest import CASES, ISSUED, NOT_TRUSTED_AFTER, TAKES_OVER, Life
@@ -200,6 +201,31 @@ def test_stock_clients_take_every_intermediate_from_trusted_root_and_one_to_come
         else:
             with pytest.raises(Exception, match="Fulcio certificates not found"):
                 TrustedRoot.from_file(str(file)).get_fulcio_certs()
+
+
+def test_our_own_status_and_trust_files_know_every_key(
+    life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = life.past.client
+
+    def fetch(url: str, body: bytes | None = None, content_type: str | None = None) -> bytes:
+        return life.past.get(url) if body is None else life.past.post(url, body, str(content_type))
+
+    monkeypatch.setattr(fetching, "fetch", fetch)
+    for case in CASES:
+        for subject in (life.issued[case].serial, str(life.evidence[case] / "leaf.pem")):
+            said = json.loads(life.past.cli("status", subject, "--json", codes=(0, 1)))
+            assert said["status"] == ("good" if case.endswith("good") else "revoked")
+            assert said["remarks"] == []
+    unknown = life.past.cli("status", "5b0d3d3c1a0f4e5d9c8b7a69584736251403f2e1", "--json", codes=(1,))
+    assert json.loads(unknown)["status"] == "unknown"
+
+    life.past.cli("export-trust", "--out", str(tmp_path))
+    exported = (tmp_path / "fulcio.pem").read_bytes()
+    assert exported == client.get("/trust/fulcio.pem").data
+    first, *_, last = x509.load_pem_x509_certificates(exported)
+    assert first == life.issued["today-good"].issuing, "the one that issues comes first"
+    assert last == life.issued["today-good"].root
 
 
 def test_the_whole_life_is_in_order_for_fsck_and_on_record(life: Life) -> None:
