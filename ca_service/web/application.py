@@ -54,6 +54,12 @@ class RestOfPath(BaseConverter):
     part_isolating = False
 
 
+class Hex(BaseConverter):
+    """A serial as hex, so that `search` beside it in a path is none."""
+
+    regex = "[0-9a-fA-F]{1,40}"
+
+
 def base_app(
     *,
     max_body: int = MAX_BODY,
@@ -70,6 +76,7 @@ def base_app(
     app.config["MAX_CONTENT_LENGTH"] = max_body
     app.url_map.merge_slashes = False
     app.url_map.converters["rest"] = RestOfPath
+    app.url_map.converters["hex"] = Hex
     problems.install(app, report or _log_fault)
 
     app.wsgi_app = _framed(app.wsgi_app, record, begin)  # type: ignore[method-assign,assignment] # Flask's own way to wrap

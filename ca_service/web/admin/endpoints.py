@@ -90,7 +90,7 @@ def _register_certificates(guarded: GuardedCalls, desk: RevocationDesk) -> None:
         found = desk.find(order.selector(), limit)
         return json_reply({"certificates": [certificate_facts(*each) for each in found]})
 
-    @guarded.get("/certificates/<serial>", Role.VIEWER)
+    @guarded.get("/certificates/<hex:serial>", Role.VIEWER)
     def get_certificate(_: Admitted, serial: str) -> Response:
         number = serial_of(serial)
         found = desk.find(Selector(serial=number), 1)
