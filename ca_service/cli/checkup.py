@@ -9,6 +9,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ca_service.app import material
+from ca_service.app.administration import read_administrators
 from ca_service.app.authorities import read_authorities
 from ca_service.app.issuers import read_issuers
 from ca_service.app.ocsp_delegates import OcspDelegates
@@ -75,6 +76,7 @@ def examine(settings: Settings, *, ask_issuers: bool) -> Iterator[Finding]:
     yield from _guarded("high-water mark", lambda: _mark(settings))
     yield from _guarded("redis", lambda: _redis(settings))
     yield from _guarded("issuers", lambda: _issuers(settings, ask=ask_issuers))
+    yield from _guarded("administrators", lambda: _administrators(settings, ask=ask_issuers))
 
 
 def _guarded(check: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -263,6 +265,21 @@ def _issuers(settings: Settings, *, ask: bool) -> Iterator[Finding]:
             GOOD,
             f"{_rules(issuer)}; a pattern, each * for letters, digits, - and _, so there is nobody to ask",
         )
+
+
+def _administrators(settings: Settings, *, ask: bool) -> Iterator[Finding]:
+    signing = read_issuers(settings)
+    rules, issuers = read_administrators(settings, lambda: signing)
+    if not rules:
+        yield Finding("administrators", GOOD, "none over the network: there is no [[admin_role]]")
+    client = OutboundClient(settings.oidc.private_networks)
+    for issuer in issuers.current().issuers:
+        roles = sorted({rule.role for rule in rules if rule.issuer == issuer.issuer_url})
+        labels = " and ".join(role.label for role in roles)
+        about = f"{labels}, audience {issuer.client_id} alone"
+        yield Finding(f"administrators of {issuer.issuer_url}", GOOD, about)
+        if ask and signing.find(issuer.issuer_url) is None:  # the others were asked above
+            yield from _asked(issuer, client)
 
 
 def _asked(issuer: Issuer, client: OutboundClient) -> Iterator[Finding]:
