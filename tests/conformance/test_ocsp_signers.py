@@ -1,4 +1,4 @@
-"""OCSP signed by the authority itself or by a delegate, judged by openssl, GnuTLS, pyHanko and our command."""
+"""OCSP signed by the authority itself or by a delegate, judged by openssl, GnuTLS, pyHanko and by us."""
 
 import subprocess
 from collections.abc import Callable, Iterator
