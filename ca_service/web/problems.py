@@ -111,7 +111,7 @@ def install(app: Flask, report: ReportFault) -> None:
         # Gunicorn reads a chunked body only when it is asked for, and raises errors of its own.
         return known(
             MalformedRequest(
-                "the body's chunks cannot be read: a chunk's size or end, or the last chunk, is wrong or missing",
+                "the body's chunks cannot be read: a chunk's size or end is wrong, or the last is missing",
                 expected="chunks as RFC 9112 §7.1 has them",
                 received="a body that breaks off or is framed otherwise",
             )
