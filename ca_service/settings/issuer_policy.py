@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
 from ca_service.settings.section import Section
 
@@ -16,6 +16,16 @@ def some(value: object) -> object:
 
 class IssuerPolicySettings(Section):
     """Who gets certificates among the identities of one issuer; write one table for each such issuer."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_underscores(cls, table: object) -> object:
+        """Take members in the issuer file's spelling too, required-claims for required_claims."""
+        if not isinstance(table, dict):
+            return table
+        plain = {name.replace("-", "_"): value for name, value in table.items()}
+        # Given in both spellings, the second is left as it is, to be refused by its name.
+        return plain if len(plain) == len(table) else table
 
     issuer: str = Field(
         min_length=1,

@@ -187,6 +187,23 @@ def test_issuer_policies_come_from_the_file_or_the_environment(file: Path) -> No
     assert with_values(changed, {"server.workers": 2}, "test").issuer_policy == changed.issuer_policy
 
 
+def test_an_issuer_policy_may_be_spelt_as_in_the_issuer_file(file: Path) -> None:
+    file.write_text(
+        FIXED
+        + POLICY
+        + 'required-claims = {hd-x = "a"}\nallowed-email-domains = ["a.b"]\nstrict-audience = true\n'
+    )
+    (policy,) = load_settings(file, {}).issuer_policy
+    assert (policy.required_claims, policy.allowed_email_domains, policy.strict_audience) == (
+        {"hd-x": ("a",)},
+        ("a.b",),
+        True,
+    )
+    file.write_text(FIXED + POLICY + "strict-audience = true\nstrict_audience = false\n")
+    with pytest.raises(ConfigurationError, match="strict-audience is no setting"):
+        load_settings(file, {})
+
+
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [
