@@ -29,6 +29,7 @@ from ca_service.authority.revocation import RevocationDesk
 from ca_service.authority.rollback import RollbackGuard
 from ca_service.authority.status import StatusPolicy, StatusResponder
 from ca_service.authority.trust import TrustMaterial
+from ca_service.authority.turns import Turns
 from ca_service.cache.memory import MemoryRateLimiter
 from ca_service.cache.redis_server import RedisRateLimiter
 from ca_service.errors import CAError
@@ -73,6 +74,7 @@ class Service:
     trust: TrustMaterial
     token_uses: SqlTokenUses
     observer: PrometheusObserver
+    turns: Turns
     delegates: OcspDelegates | None = None
     export: LogExport | None = None
     dev: DevIdentityProvider | None = None
@@ -160,7 +162,8 @@ def build_service(
     authorities = AuthoritiesInForce(settings, secret, clock)
     log_keys = material.LogKeys(settings, authorities.issuing(), secret)
     guard = guard_of(settings, database, observer)
-    sharded_log = ShardedLog(settings, database, authorities.current, log_keys, clock, observer, guard)
+    turns = Turns()
+    sharded_log = ShardedLog(settings, database, authorities.current, log_keys, clock, observer, guard, turns)
     issuers = IssuersInForce(settings, dev.issuer() if dev else None)
     tokens = TokenVerifier(
         issuers.current,
@@ -239,6 +242,7 @@ def build_service(
         ),
         token_uses=SqlTokenUses(database, clock),
         observer=observer,
+        turns=turns,
         delegates=delegates,
         export=_export(settings, sharded_log, observer),
         dev=dev,

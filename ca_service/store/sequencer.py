@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from ca_service.authority.log import LogIdentity, SignTreeHead
 from ca_service.authority.ports import Clock, Observer, PendingCertificate, Sequenced, TreeHead
 from ca_service.authority.rollback import RollbackGuard
+from ca_service.authority.turns import Pause, Turns
 from ca_service.errors import CAError, LogBusy, LogUnavailable, StoreUnavailable
 from ca_service.store.append import LogAppender, Outcome
 from ca_service.store.database import Database
@@ -25,15 +26,14 @@ _Entry = TypeVar("_Entry")
 
 
 class _Waiting(Generic[_Entry]):
-    """An entry on its way, and the lock its caller sleeps on."""
+    """An entry on its way, and the pause in which its caller sleeps."""
 
     __slots__ = ("done", "entry", "outcome")
 
     def __init__(self, entry: _Entry) -> None:
         self.entry = entry
         self.outcome: Outcome | None = None
-        self.done = threading.Lock()
-        self.done.acquire()
+        self.done = Pause()
 
 
 class _Queue(Generic[_Entry]):
@@ -60,9 +60,12 @@ class _Queue(Generic[_Entry]):
             if len(self._waiting) >= self._size:
                 return False
             self._waiting.append(waiting)
-            if len(self._waiting) == 1:
-                self._changed.notify()
         return True
+
+    def begin(self) -> None:
+        """Let what waits be written, unless that is under way: then it is written next."""
+        with self._changed:
+            self._changed.notify()
 
     def withdraw(self, waiting: _Waiting[_Entry]) -> None:
         """Take an entry back that nobody waits for any more, unless it is being written."""
@@ -110,12 +113,14 @@ class EntrySequencer(Generic[_Entry]):
         timeout: float = 10.0,
         when_disk_lies: Callable[[], None] = _leave,
         guard: RollbackGuard | None = None,
+        turns: Turns | None = None,
     ) -> None:
         """Join the collaborators; the thread starts with the first entry.
 
         `timeout` (seconds) bounds each `append`. `when_disk_lies` is called when the disk did not confirm a
         write: the operating system may then show what it never stored, so by default the process ends.
-        A `guard` refuses a database that was rolled back, and notes how far the log has come.
+        A `guard` refuses a database that was rolled back, and notes how far the log has come. With the
+        server's `turns` a batch begins when no thread has another entry ready, without them at once.
         """
         self._database = database
         self._log = log
@@ -128,6 +133,7 @@ class EntrySequencer(Generic[_Entry]):
         self._timeout = timeout
         self._when_disk_lies = when_disk_lies
         self._guard = guard
+        self._turns = turns or Turns()
         self._starting = threading.Lock()
         self._queue: _Queue[_Entry] | None = None
 
@@ -148,7 +154,7 @@ class EntrySequencer(Generic[_Entry]):
                 retry_after=1,
             )
         patience = self._timeout if within is None else min(within, self._timeout)
-        if not waiting.done.acquire(timeout=patience):
+        if not self._turns.wait(waiting.done, patience, queue.begin):
             queue.withdraw(waiting)
             raise LogUnavailable(
                 f"the log did not store the entry within {patience:.3g} s; no certificate was released",
@@ -201,7 +207,7 @@ class EntrySequencer(Generic[_Entry]):
             outcomes = [_told(error) for _ in batch]
         for waiting, outcome in zip(batch, outcomes, strict=True):
             waiting.outcome = outcome
-            waiting.done.release()
+            self._turns.wake(waiting.done)
         self._observer.duration("log_batch", time.perf_counter() - began)
 
 
