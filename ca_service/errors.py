@@ -193,10 +193,10 @@ class ProofInvalid(InvalidRequest):
 
 
 class IdentityBlocked(InvalidRequest):
-    """This identity, or its issuer, is blocked from getting certificates."""
+    """This identity, its issuer or its key is blocked from getting certificates."""
 
     reason = "identity-blocked"
-    remedy = "Ask the operator, naming the request id; only an administrator can lift a block."
+    remedy = "Ask the operator, naming the block's number; only an administrator can lift it."
 
 
 class IdentityRefused(InvalidRequest):
@@ -343,6 +343,21 @@ class StatusUnanswered(Unavailable):
 
     reason = "status-unanswered"
     remedy = "Check that the addresses the certificate names can be reached, then ask again."
+
+
+class ServiceUnreachable(Unavailable):
+    """The service that `--server` names, or the identity provider of a login, gave no usable answer."""
+
+    reason = "service-unreachable"
+    remedy = "Check its address, its TLS certificate and the network, then ask again."
+
+
+class LoginFailed(CAError):
+    """The browser came back without a token for this service."""
+
+    code = Code.UNAUTHENTICATED
+    reason = "login-failed"
+    remedy = "Start `ca-service login` again; if it persists, the client is set up wrongly at the provider."
 
 
 class LogUnreadable(Unavailable):

@@ -69,7 +69,9 @@ def parse_time(text: str) -> datetime:
     """
     try:
         moment = datetime.fromisoformat(text.strip())
-    except ValueError:
+        if moment.tzinfo is not None:
+            moment = moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # in UTC it may lie outside of the calendar
         raise ValueError(
             f"a time is written as RFC 3339, like 2026-11-23T08:00:00Z, not {text[:80]!r}"
         ) from None
@@ -77,7 +79,7 @@ def parse_time(text: str) -> datetime:
         if len(text.strip()) > len("2026-11-23"):
             raise ValueError(f"a time needs its zone, like 2026-11-23T08:00:00Z, not {text[:80]!r}")
         moment = moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC)
+    return moment
 
 
 class SubjectKind(enum.StrEnum):

@@ -19,7 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 def sign(trust: Path, token_file: Path, artifact: Path, out: Path) -> None:
     """Sign a file as sigstore-python does: throwaway key, certificate from the service, SCT checked."""
+    from requests import HTTPError
     from sigstore._internal.fulcio import FulcioClient
+    from sigstore._internal.fulcio.client import FulcioClientError
     from sigstore._internal.sct import verify_sct
     from sigstore._internal.trust import KeyringPurpose
     from sigstore.models import TrustedRoot
@@ -30,7 +32,12 @@ def sign(trust: Path, token_file: Path, artifact: Path, out: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
     token = IdentityToken(token_file.read_text().strip())
-    answer = FulcioClient(authority["uri"]).signing_cert.post(request, token)
+    try:
+        answer = FulcioClient(authority["uri"]).signing_cert.post(request, token)
+    except FulcioClientError as refused:
+        if not isinstance(refused.__cause__, HTTPError):
+            raise
+        raise SystemExit(f"refused: {refused.__cause__.response.json()['message']}") from None
     certificate = answer.cert
     verify_sct(certificate, answer.chain, trusted_root.ct_keyring(KeyringPurpose.SIGN))
 

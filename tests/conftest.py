@@ -26,7 +26,7 @@ BUDGETS = {
     "vectors": 20,
     "conformance": 300,
     "faults": 420,
-    "fuzz": 60,
+    "fuzz": 80,
     "e2e": 600,
 }
 

@@ -29,6 +29,7 @@ def read_issuers(settings: Settings, development: Issuer | None = None) -> Issue
         _refuse_development_issuers(settings, directory)
     else:
         directory = directory.with_issuer(development)
+    _refuse_shared_audience(settings, directory)
     policies = [
         IssuerPolicy(
             issuer=written.issuer,
@@ -88,8 +89,23 @@ class IssuersInForce:
 def _refuse_development_issuers(settings: Settings, directory: IssuerDirectory) -> None:
     """Anybody can get any identity from it; only `ca-service dev` adds it, in memory and on loopback."""
     for issuer in (*directory.issuers, *directory.wildcards):
-        if issuer.issuer_url.rstrip("/").endswith(_DEV_PATH):
+        if is_development_issuer(issuer.issuer_url):
             raise ConfigurationError(
                 f"issuers: {settings.issuers} names {issuer.issuer_url}, a development identity provider that"
                 " gives any identity to anybody; remove it, or use `ca-service dev`"
+            )
+
+
+def is_development_issuer(issuer_url: str) -> bool:
+    """Say whether a URL is where `ca-service dev` serves its identity provider."""
+    return issuer_url.rstrip("/").endswith(_DEV_PATH)
+
+
+def _refuse_shared_audience(settings: Settings, directory: IssuerDirectory) -> None:
+    """A token that gets certificates must not administer, and the other way round."""
+    for issuer in (*directory.issuers, *directory.wildcards):
+        if issuer.client_id == settings.admin.audience:
+            raise ConfigurationError(
+                f"issuers: {settings.issuers}: client-id of {issuer.issuer_url} is {issuer.client_id}, the"
+                " audience of administrators ([admin] audience); expected two different ones"
             )

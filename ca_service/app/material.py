@@ -1,6 +1,6 @@
 """What the service is founded on: keys and certificates, read from the files that the settings name."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,16 +9,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ca_service.authority.log import LogIdentity, SignTreeHead
 from ca_service.authority.log_shards import LogShard
-from ca_service.authority.publication import PublishedCrl
 from ca_service.authority.static_log import LogAddress
 from ca_service.errors import ConfigurationError
 from ca_service.keys.file import read_passphrase, read_private_key
 from ca_service.pki.authority_certificates import Authority
-from ca_service.pki.crl import verify_crl
-from ca_service.pki.keys import key_id, spki_der
+from ca_service.pki.keys import spki_der
 from ca_service.pki.sct import digitally_sign, log_id_of
 from ca_service.settings import Settings
-from ca_service.vocabulary import KeyId, LogId
+from ca_service.vocabulary import LogId
 
 
 def passphrase(settings: Settings) -> bytes | None:
@@ -157,31 +155,6 @@ def log_address(settings: Settings, valid: Validity, shard: LogShard, now: int) 
         used_from=max(since, datetime.fromtimestamp(shard.trusted_from, UTC)),
         state=shard.state(now + settings.authority.lifetime_seconds),
     )
-
-
-def root_crls(settings: Settings, issuing: Authority) -> Mapping[KeyId, PublishedCrl]:
-    """The CRL that the offline root signed, by root key; raises ConfigurationError when it is another's."""
-    path = settings.authority.root_crl
-    der = content_of(path, "[authority] root_crl")
-    try:
-        crl = verify_crl(der, issuing.root)
-        number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-    except (ValueError, x509.ExtensionNotFound) as error:
-        raise ConfigurationError(
-            f"[authority] root_crl: {path} is not a CRL of this root: {error}; renew it with the root key"
-        ) from error
-    if crl.next_update_utc is None:
-        raise ConfigurationError(f"[authority] root_crl: {path} has no nextUpdate")
-    root_key = key_id(issuing.root.public_key())
-    return {
-        root_key: PublishedCrl(
-            url=f"{settings.service.status_url}/crl/{root_key}/root.crl",
-            der=der,
-            number=number,
-            this_update=int(crl.last_update_utc.timestamp()),
-            next_update=int(crl.next_update_utc.timestamp()),
-        )
-    }
 
 
 def content_of(path: Path, setting: str) -> bytes:

@@ -70,6 +70,10 @@ class OcspDelegates:
         with self._making:
             return self._make(authority, now, wait=_WAIT_SECONDS, instead_of=None)
 
+    def present(self, authority: Authority) -> DelegatedSigner | None:
+        """Who signs for it now, when there is somebody; makes nothing. Raises SignerUnavailable."""
+        return self._current(authority, self._now())
+
     def renew(self, authorities: Iterable[Authority]) -> int:
         """Renew the delegates whose half life is over, each in one process; return how many were renewed.
 

@@ -9,17 +9,19 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from flask import Flask
 
 from ca_service.app import material
+from ca_service.app.administration import Administration, administration_of
 from ca_service.app.authorities import AuthoritiesInForce
 from ca_service.app.issuers import IssuersInForce
 from ca_service.app.log_export import LogExport
 from ca_service.app.log_shards import ShardedLog
 from ca_service.app.ocsp_delegates import OcspDelegates
 from ca_service.app.rollback import guard_of
+from ca_service.app.root_crls import RootCrlInForce
 from ca_service.authority.admission import Admission, RateLimits
 from ca_service.authority.guarded import GuardedRevocations, GuardedShards
 from ca_service.authority.issuance import Issuance, IssuancePolicy
@@ -46,7 +48,7 @@ from ca_service.store.token_uses import SqlTokenUses
 from ca_service.telemetry.logs import begin_request, record_access, record_fault
 from ca_service.telemetry.metrics import PrometheusObserver
 from ca_service.vocabulary import TimestampMs
-from ca_service.web import dev_idp, fulcio, health, home, log, openapi, static_log, status, trust
+from ca_service.web import admin, dev_idp, fulcio, health, home, log, openapi, static_log, status, trust
 from ca_service.web.application import AccessRecord, base_app
 from ca_service.web.dev_idp import DevIdentityProvider
 
@@ -73,6 +75,7 @@ class Service:
     desk: RevocationDesk
     trust: TrustMaterial
     token_uses: SqlTokenUses
+    administration: Administration
     observer: PrometheusObserver
     turns: Turns
     delegates: OcspDelegates | None = None
@@ -182,7 +185,7 @@ def build_service(
     publication = Publication(
         authorities=authorities.current,
         shards=GuardedShards(SqlShards(database), guard),
-        root_crls=material.root_crls(settings, authorities.issuing()),
+        root_crls=RootCrlInForce(settings, authorities.issuing().root),
         status_url=settings.service.status_url,
         policy=PublicationPolicy(
             valid_seconds=settings.crl.valid_hours * 3600, refresh_seconds=settings.crl.refresh_hours * 3600
@@ -190,6 +193,8 @@ def build_service(
         clock=clock,
         observer=observer,
     )
+    limiter = _limiter(settings, observer)
+    desk = revocation_desk(database, guard, clock, observer)
     return Service(
         settings=settings,
         database=database,
@@ -215,7 +220,7 @@ def build_service(
             clock=clock,
             random_bytes=os.urandom,
             observer=observer,
-            admission=_admission(settings, observer),
+            admission=_admission(settings, limiter),
             require_newest=guard.refuse_when_behind,
         ),
         revocations=revocations,
@@ -231,7 +236,16 @@ def build_service(
             signer_of=delegates.signer if delegates else None,
         ),
         publication=publication,
-        desk=revocation_desk(database, guard, clock, observer),
+        desk=desk,
+        administration=administration_of(
+            settings,
+            issuers.current,
+            dev=dev,
+            limiter=limiter,
+            record=desk.record,
+            clock=clock,
+            observer=observer,
+        ),
         trust=TrustMaterial(
             authorities=authorities.current,
             logs=sharded_log.directory.all,
@@ -255,10 +269,24 @@ def create_app(service: Service, *, only_status: bool = False) -> Flask:
 
     def record(access: AccessRecord) -> None:
         if settings.logging.access:
-            record_access(**asdict(access))
+            record_access(
+                method=access.method,
+                route=access.route,
+                status=access.status,
+                milliseconds=access.milliseconds,
+                request_id=access.request_id,
+                reason=access.reason,
+            )
 
+    quick = [*status.shortcuts(service.responder)]
+    if not only_status:
+        quick += fulcio.shortcuts(service.issuance, settings.limits.body_bytes)
     app = base_app(
-        max_body=settings.limits.body_bytes, record=record, begin=begin_request, report=record_fault
+        max_body=settings.limits.body_bytes,
+        record=record,
+        begin=begin_request,
+        report=record_fault,
+        shortcuts=quick,
     )
     app.register_blueprint(status.blueprint(service.responder, service.publication, service.trust))
     app.register_blueprint(health.blueprint(service.checks))
@@ -275,6 +303,7 @@ def create_app(service: Service, *, only_status: bool = False) -> Flask:
         log.blueprint(service.log, service.trust.roots_der()),
         static_log.blueprint(service.log.files),
         trust.blueprint(service.trust, dict),
+        admin.blueprint(service.desk, service.administration.gate, service.administration.login),
         home.blueprint(addresses, service.issuers.current, service.trust, service.log, dict),
         openapi.blueprint(openapi.document()),
         *([dev_idp.blueprint(service.dev)] if service.dev else []),
@@ -283,10 +312,11 @@ def create_app(service: Service, *, only_status: bool = False) -> Flask:
     return app
 
 
-def _admission(settings: Settings, observer: PrometheusObserver) -> Admission:
-    limiter: RateLimiter = (
-        RedisRateLimiter(settings.redis.url, observer) if settings.redis.url else MemoryRateLimiter()
-    )
+def _limiter(settings: Settings, observer: PrometheusObserver) -> RateLimiter:
+    return RedisRateLimiter(settings.redis.url, observer) if settings.redis.url else MemoryRateLimiter()
+
+
+def _admission(settings: Settings, limiter: RateLimiter) -> Admission:
     limits = RateLimits(settings.limits.identity_per_minute, settings.limits.issuer_per_minute)
     # The same for every node of this service, and for no other service in the same Redis.
     return Admission(limiter, limits, namespace=settings.service.url)

@@ -16,18 +16,25 @@ from ca_service.pki.logged import (
     poisoned,
     read_certificate,
     read_leaf,
+    signature_beside,
     signature_of,
 )
-from ca_service.vocabulary import SubjectKind, SubjectName, format_serial
+from ca_service.vocabulary import SubjectKind, SubjectName
 
 
 class LeafRow(NamedTuple):
-    """A stored leaf, as its row has it; `chain` is the fingerprints one after the other."""
+    """A stored leaf, as its row has it; `chain` is the fingerprints one after the other.
+
+    `hash_prefix` is what look-ups by hash find. `signature` is what follows the TBSCertificate in the
+    precertificate, which is stored whole, in `precertificate`, only where that and the leaf do not give it.
+    """
 
     leaf_index: int
+    hash_prefix: int
     leaf_hash: bytes
     kind: str
     chain: bytes
+    signature: bytes
     leaf: bytes
     precertificate: bytes
 
@@ -36,13 +43,13 @@ class IssuedRow(NamedTuple):
     """A row of an issued certificate, without what its leaf does not say."""
 
     leaf_index: int
-    serial: str
+    serial: bytes
     authority_key: str
     subject_kind: str
     subject: str
     subject_normalized: str
     oidc_issuer: str
-    key_sha256: str
+    key_sha256: bytes
     not_before: int
     not_after: int
     crl_shard: str
@@ -103,6 +110,9 @@ class EntryInspection:
                 found.append(
                     Finding("leaf-hash", f"{self.where(index)}, leaf hash", expected, shown(row.leaf_hash))
                 )
+            elif row.hash_prefix != int.from_bytes(hashed[:8], "big", signed=True):
+                expected, found_there = hashed[:8].hex(), f"{row.hash_prefix:x}: no look-up finds the leaf"
+                found.append(Finding("leaf-hash", f"{self.where(index)}, hash_prefix", expected, found_there))
             if row.kind != self.kind:
                 found.append(
                     Finding("entry-kind", f"{self.where(index)}, kind", self.kind, repr(row.kind[:40]))
@@ -116,7 +126,7 @@ class EntryInspection:
         if issued is not None:
             yield Finding(
                 "issued-without-entry",
-                f"issued row {issued.serial}",
+                f"issued row {_shown(issued.serial)}",
                 f"the log entry {self.shard}:{index} that it names",
                 "no such entry",
             )
@@ -152,7 +162,7 @@ class EntryInspection:
                 Finding(
                     "entry-without-issued",
                     self.where(row.leaf_index),
-                    f"an issued row of serial {format_serial(certificate.serial)}",
+                    f"an issued row of serial {certificate.serial.hex()}",
                     "none: OCSP answers `unknown`",
                 )
             )
@@ -179,14 +189,18 @@ class EntryInspection:
             found.append(Finding("issuer-key-hash", where, expected, leaf.issuer_key_hash.hex()))
         try:
             message = poisoned(leaf.tbs, certificate.extensions)
-            chain.verify(signature_of(row.precertificate, message), message)
+            if row.precertificate:
+                signature = signature_of(row.precertificate, message)
+            else:
+                signature = signature_beside(row.signature, certificate.algorithm)
+            chain.verify(signature, message)
         except ValueError as error:
             found.append(
                 Finding(
                     "precertificate",
                     f"{self.where(row.leaf_index)}, precertificate",
                     "the logged TBSCertificate with a poison, signed by the issuing key",
-                    f"{len(row.precertificate)} octets of which {error}",
+                    f"{len(row.precertificate) or len(row.signature)} octets of which {error}",
                 )
             )
 
@@ -197,7 +211,7 @@ class EntryInspection:
         )
 
     def _inspect_issued(self, certificate: LoggedCertificate, issued: IssuedRow) -> Iterator[Finding]:
-        where = f"issued row {issued.serial} of {self.where(issued.leaf_index)}"
+        where = f"issued row {issued.serial.hex()} of {self.where(issued.leaf_index)}"
         expected = IssuedRow(issued.leaf_index, *_columns(certificate), issued.crl_shard)
         for column, says, stands in zip(IssuedRow._fields, expected, issued, strict=True):
             if says != stands:
@@ -206,8 +220,8 @@ class EntryInspection:
                 yield Finding(
                     "issued-row",
                     f"{where}, {column}",
-                    f"the certificate's {column}" if private else f"{says} (of the leaf)",
-                    "another text" if private else str(stands)[:200],
+                    f"the certificate's {column}" if private else f"{_shown(says)} (of the leaf)",
+                    "another text" if private else _shown(stands),
                 )
         url = self.shard_urls.get((issued.authority_key, issued.crl_shard))
         if url is None:
@@ -226,10 +240,14 @@ class EntryInspection:
             )
 
 
-def _columns(certificate: LoggedCertificate) -> tuple[str, str, str, str, str, str, str, int, int]:
+def _shown(value: object) -> str:
+    return (value.hex() if isinstance(value, bytes) else str(value))[:200]
+
+
+def _columns(certificate: LoggedCertificate) -> tuple[bytes, str, str, str, str, str, bytes, int, int]:
     """What an issued row must say of a certificate, from its serial to its notAfter."""
     return (
-        format_serial(certificate.serial),
+        certificate.serial,
         certificate.authority_key,
         certificate.subject_kind,
         certificate.subject,

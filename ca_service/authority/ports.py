@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ca_service.authority.mark import Mark
+from ca_service.authority.mark import LogMark, Mark
 from ca_service.merkle.tiles import Tile
 from ca_service.vocabulary import (
     KeyId,
@@ -461,6 +461,10 @@ class Position(Protocol):
 
     def whole(self) -> Mark:
         """Everything that a mark holds."""
+        ...
+
+    def log(self, log_id: LogId) -> LogMark | None:
+        """How far one log has come; None when there is no such log."""
         ...
 
     def root_at(self, log_id: LogId, tree_size: int) -> bytes:

@@ -113,6 +113,11 @@ class Publication:
             shard = self._rebuilt(shard)
         return _published(shard)
 
+    def check_keys(self) -> None:
+        """Raise ConfigurationError when the key that signs some of the lists is not here."""
+        for standing in self._shards.all():
+            self._authority(standing.authority_key)
+
     def refresh(self) -> int:
         """Rebuild every shard that is dirty, and some of those that grow old; return how many were rebuilt.
 

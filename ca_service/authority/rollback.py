@@ -27,6 +27,9 @@ from ca_service.vocabulary import LogId
 _ATTEMPTS = 50
 """How often a mark that others keep moving is tried; each failure means that another process got on."""
 
+_REMEMBERED = 256
+"""Heads of a log that are known to be its own: the mark, moved by several processes, stands at one."""
+
 RootAt = Callable[[LogId, int], bytes]
 
 
@@ -44,10 +47,11 @@ class RollbackGuard:
         self._mark = mark
         self._position = position
         self._observer = observer
-        self._strict = strict
+        self.strict = strict
         self._wrong: list[Discrepancy] = []
         self._wrong_under: Mark | None = None
-        self._verified: dict[LogId, LogMark] = {}
+        self._verified: dict[LogId, dict[int, bytes]] = {}
+        self._verifying = threading.Lock()
         self._verified_audit: tuple[int, str] | None = None
         self._creating = threading.Lock()
 
@@ -93,18 +97,22 @@ class RollbackGuard:
     def admit_head(self, log_id: LogId, head: LogMark) -> None:
         """Let a log grow from this head, read under its lock; raises RolledBack, MarkUnavailable."""
         seen = self.refuse_when_behind().logs.get(log_id)
-        if seen is not None:
-            self._verify_log(log_id, seen, head)
-            self._remember(log_id, head)
+        if seen is None:
+            return
+        if seen.tree_size > head.tree_size and self._knows(log_id, seen):
+            self._refuse(log_behind(log_id, seen, head))
+        self._verify_log(log_id, seen, head)
+        self._remember(log_id, head)
 
     def record_head(self, log_id: LogId, head: LogMark) -> None:
         """Let the mark rise to a head that is durable now, before anything of it is released.
 
         Raises RolledBack when another database got there first, MarkUnavailable.
         """
-        if not self._strict:
+        if not self.strict:
             return
         began = perf_counter()
+        self._remember(log_id, head)
         for _ in range(_ATTEMPTS):
             mark = self._read()
             seen = mark.logs.get(log_id)
@@ -113,7 +121,6 @@ class RollbackGuard:
                 if seen.tree_size >= head.tree_size:
                     break
             if self._mark.advance(mark, mark.with_log(log_id, head)):
-                self._remember(log_id, head)
                 break
         else:
             raise self._busy()
@@ -126,22 +133,31 @@ class RollbackGuard:
             if seen.root_hash != head.root_hash:
                 self._refuse(log_differs(log_id, seen, head.root_hash))
             return
-        known = self._verified.get(log_id)
-        if known is not None and (known.tree_size, known.root_hash) == (seen.tree_size, seen.root_hash):
-            if seen.tree_size > head.tree_size:
-                self._refuse(log_behind(log_id, seen, head))
+        if self._knows(log_id, seen):
             return
         if seen.tree_size > head.tree_size:
             # Another process of this service may have gone on since; another service may have, too.
-            newest = self._position.whole().logs.get(log_id)
+            newest = self._position.log(log_id)
             if newest is None or newest.tree_size < seen.tree_size:
                 self._refuse(log_behind(log_id, seen, newest))
+            elif newest.tree_size == seen.tree_size and newest.root_hash == seen.root_hash:
+                self._remember(log_id, seen)
+                return
         if (root := self._position.root_at(log_id, seen.tree_size)) != seen.root_hash:
             self._refuse(log_differs(log_id, seen, root))
         self._remember(log_id, seen)
 
+    def _knows(self, log_id: LogId, seen: LogMark) -> bool:
+        """Whether this database's log was seen to have this root at this size: then it went through it."""
+        with self._verifying:
+            return self._verified.get(log_id, {}).get(seen.tree_size) == seen.root_hash
+
     def _remember(self, log_id: LogId, head: LogMark) -> None:
-        self._verified[log_id] = head
+        with self._verifying:
+            verified = self._verified.setdefault(log_id, {})
+            verified[head.tree_size] = head.root_hash
+            if len(verified) > _REMEMBERED:
+                del verified[next(iter(verified))]
 
     # -- revocations, audit, CRLs --------------------------------------------------------------------
 
@@ -179,7 +195,7 @@ class RollbackGuard:
 
     def record_crl(self, name: CrlName, number: int) -> None:
         """Let the mark rise to the number of a CRL before it is published. RolledBack, MarkUnavailable."""
-        if not self._strict:
+        if not self.strict:
             return
         for _ in range(_ATTEMPTS):
             mark = self._read()
@@ -217,7 +233,7 @@ class RollbackGuard:
         try:
             return self._mark.read()
         except MarkMissing:
-            if self._strict:
+            if self.strict:
                 raise
         with self._creating:
             try:

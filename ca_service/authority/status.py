@@ -119,9 +119,7 @@ class StatusResponder:
         if self._signer_of is not None:
             signer = self._signer_of(authority)
             next_update = min(next_update, signer.not_after)
-        statuses = [
-            self._revocations.status(authority.key_id, Serial(cert_id.serial)) for cert_id in asked.cert_ids
-        ]
+        statuses = [self._status(authority, cert_id) for cert_id in asked.cert_ids]
         singles = [
             self._single(cert_id, status, this_update, next_update)
             for cert_id, status in zip(asked.cert_ids, statuses, strict=True)
@@ -147,6 +145,12 @@ class StatusResponder:
         if answer.cacheable and len(request) <= _LONGEST_CACHED_REQUEST:
             self._remember(request, generation, answer)
         return answer
+
+    def _status(self, authority: Authority, cert_id: CertId) -> CertificateStatus:
+        if cert_id.serial < 0:
+            # No serial is negative (RFC 5280 §4.1.2.2), and the store has no place for one.
+            return CertificateStatus(issued=False, revocation=None)
+        return self._revocations.status(authority.key_id, Serial(cert_id.serial))
 
     def _single(
         self, cert_id: CertId, status: CertificateStatus, this_update: datetime, next_update: datetime

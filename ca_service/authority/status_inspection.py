@@ -1,6 +1,6 @@
 """Inspecting what status answers are made of: revocations against issued rows, CRLs against revocations."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from cryptography import x509
@@ -76,11 +76,15 @@ def inspect_revocation(row: RevocationRow) -> Iterator[Finding]:
 
 
 def inspect_shard(
-    shard: CrlShard, issuing: x509.Certificate | None, revocations: Iterable[ListedRow]
+    shard: CrlShard,
+    issuing: x509.Certificate | None,
+    revocations: Iterable[ListedRow],
+    withdrawn: Container[tuple[str, str]] = (),
 ) -> Iterator[Finding]:
     """Check a shard's newest CRL: whose it is, what it says of itself, and whom it lists.
 
-    `issuing` is the certificate of its authority key; None when that is not known.
+    `issuing` is the certificate of its authority key; None when that is not known. `withdrawn` are the
+    authority key and serial of each revocation that the audit records say was withdrawn.
     """
     where = f"CRL shard {shard.name} of {shard.authority_key}"
     if not shard.crl and not shard.published_generation and shard.is_dirty:
@@ -110,7 +114,14 @@ def inspect_shard(
             f"at most {shard.generation}, its generation",
             str(shard.published_generation),
         )
-    yield from _inspect_entries(where, _listed(crl), revocations, dirty=dirty)
+    listed = _listed(crl)
+    if dirty:  # the CRL that is due takes them out
+        listed = {
+            serial: entry
+            for serial, entry in listed.items()
+            if (shard.authority_key, serial) not in withdrawn
+        }
+    yield from _inspect_entries(where, listed, revocations, dirty=dirty)
 
 
 def _listed(crl: x509.CertificateRevocationList) -> dict[str, tuple[int, int]]:
@@ -151,6 +162,6 @@ def _inspect_entries(
         yield Finding(
             "crl-extra",
             f"{where}, entry {serial}",
-            "a stored revocation: what a CRL has shown is never taken back",
+            "a stored revocation: what a CRL has shown is taken back by `withdraw` alone",
             "none in revocations",
         )

@@ -13,6 +13,8 @@ from ca_service.cli.tables import print_table, printable
 
 _AT_ONCE = 1000
 _LONGEST_TEXT = 300
+_ORDER = {"comment": -5, "reason": -4, "selector": -3, "revocations": -2, "block": -1, "by_shard": 2}
+"""Why and whom come first in a line that may be cut."""
 
 
 @click.command()
@@ -98,10 +100,10 @@ def _summary(detail: object) -> str:
     if not isinstance(detail, Mapping):
         return ""
     said = []
-    for name, value in detail.items():
+    for name in sorted(detail, key=lambda name: (_ORDER.get(name, 1), name)):
+        value = detail[name]
         if name == "revocations" and isinstance(value, list):
-            first = value[0]["serial"] if len(value) == 1 else f"{len(value)} certificates"
-            said.append(f"revoked {first}")
+            said.append(f"revoked {value[0]['serial'] if len(value) == 1 else f'{len(value)} certificates'}")
         elif isinstance(value, Mapping):
             inner = " ".join(f"{key}={each}" for key, each in value.items() if each not in (None, ""))
             said.append(f"{name} ({inner})")

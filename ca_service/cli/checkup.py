@@ -11,7 +11,9 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from ca_service.app import material
 from ca_service.app.authorities import read_authorities
 from ca_service.app.issuers import read_issuers
+from ca_service.app.ocsp_delegates import OcspDelegates
 from ca_service.app.rollback import guard_of
+from ca_service.app.root_crls import read_root_crl
 from ca_service.authority.authorities import Authorities
 from ca_service.authority.log import CLOCK_TOLERANCE_MS
 from ca_service.authority.log_shards import LogShard, ShardState
@@ -37,7 +39,8 @@ from ca_service.vocabulary import format_seconds, format_time
 GOOD, WARNING, FAILED = "good", "warning", "failed"
 
 _SOON_ISSUES = timedelta(days=90)
-_SOON_CRL = timedelta(days=30)
+_SOON_CRL = timedelta(days=60)
+_SOON_DELEGATE = timedelta(days=6)  # renewed when it has seven
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,9 @@ def examine(settings: Settings, *, ask_issuers: bool) -> Iterator[Finding]:
         issuing = authorities.issuing(int(now.timestamp()))
         yield from _authorities(authorities, now)
         yield from _guarded("root CRL", lambda: _root_crl(settings, issuing, now))
+        if settings.ocsp.signer == "delegated":
+            delegates = OcspDelegates(settings.ocsp.delegates_dir, secret, clock)
+            yield from _guarded("OCSP responder", lambda: _delegate(delegates, issuing, now))
         keys = material.LogKeys(settings, issuing, secret)
     yield from _root_key(settings)
     yield from _database(settings, keys, authorities)
@@ -109,18 +115,29 @@ def _authorities(authorities: Authorities, now: datetime) -> Iterator[Finding]:
 
 
 def _root_crl(settings: Settings, authority: Authority, now: datetime) -> Iterator[Finding]:
-    (crl,) = material.root_crls(settings, authority).values()
+    crl = read_root_crl(settings, authority.root).published
     next_update = datetime.fromtimestamp(crl.next_update, UTC)
     if now >= next_update:
         verdict, advice = (
             FAILED,
-            "verifiers that ask for it refuse every certificate; renew it with the root key",
+            "verifiers that ask for it refuse every certificate; `ca-service root-crl`",
         )
     elif now >= next_update - _SOON_CRL:
-        verdict, advice = WARNING, "renew it with the root key soon"
+        verdict, advice = WARNING, "renew it soon, with the root key: `ca-service root-crl`"
     else:
         verdict, advice = GOOD, f"signed {format_seconds(crl.this_update)}"
     yield Finding("root CRL", verdict, f"valid until {format_time(next_update)}; {advice}")
+
+
+def _delegate(delegates: OcspDelegates, authority: Authority, now: datetime) -> Iterator[Finding]:
+    signer, path = delegates.present(authority), delegates.path(authority)
+    if signer is None:
+        yield Finding("OCSP responder", GOOD, f"none in {path} yet; made when it is first needed")
+    elif signer.not_after - now < _SOON_DELEGATE:
+        told = f"{path} signs until {format_time(signer.not_after)} and was not renewed; can it be written?"
+        yield Finding("OCSP responder", WARNING, told)
+    else:
+        yield Finding("OCSP responder", GOOD, f"{path} signs until {format_time(signer.not_after)}")
 
 
 def _root_key(settings: Settings) -> Iterator[Finding]:

@@ -44,20 +44,21 @@ def export_trust(settings: "Settings", out: Path, rekors: tuple[str, ...], tsas:
 
     \b
       trusted_root.json         chain, log key, and the Rekor and TSA you name
-      fulcio.pem                the chain alone, for openssl, Java and the like
+      fulcio.pem                issuing certificates and root, for openssl, Java and the like
       ctlog.pub                 the log's key, for cosign's SIGSTORE_CT_LOG_PUBLIC_KEY_FILE
       signing_config.json       where clients sign; needs --rekor
       client_trust_config.json  both in one, for sigstore-python --trust-config; needs --rekor
     """
     from ca_service.app import build_service
     from ca_service.files.durable import write_file
+    from ca_service.web.fulcio import chains_pem
 
     outside_rekors = [_outside("--rekor", text, _rekor) for text in rekors]
     outside_tsas = [_outside("--tsa", text, _tsa) for text in tsas]
     service = build_service(settings)
     try:
         documents = service.trust.documents(outside_rekors, outside_tsas)
-        chain = "".join(pem for chain in service.trust.chains() for pem in chain)
+        chain = chains_pem(service.trust)
         files = {name: json.dumps(document, indent=2) + "\n" for name, document in documents.items()}
         files |= {"fulcio.pem": chain, "ctlog.pub": service.trust.log_public_key_pem()}
     finally:

@@ -26,6 +26,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "export-trust": "ca_service.cli.export_trust:export_trust",
         "log": "ca_service.cli.log:log",
         "rotate": "ca_service.cli.rotate:rotate",
+        "root-crl": "ca_service.cli.root_crl:root_crl",
     },
     "Find and revoke": {
         "find": "ca_service.cli.find:find",
@@ -35,6 +36,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "blocks": "ca_service.cli.block:blocks",
         "withdraw": "ca_service.cli.withdraw:withdraw",
         "audit": "ca_service.cli.audit:audit",
+        "login": "ca_service.cli.login:login",
         "status": "ca_service.cli.status:status",
         "verify-inclusion": "ca_service.cli.verify_inclusion:verify_inclusion",
     },

@@ -11,6 +11,7 @@ import click
 from ca_service.authority.fact_readers import read_seconds
 
 if TYPE_CHECKING:
+    from ca_service.cli.desk import OpenDesk
     from ca_service.settings import Settings
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -64,14 +65,48 @@ def desk_option() -> _Decorator:
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
-        def with_desk(settings: "Settings", **given: Any) -> Any:
-            from ca_service.cli.host import host_desk
+        def with_desk(
+            settings: "Settings | None", server: str | None, token_file: str | None, **given: Any
+        ) -> Any:
+            return command(open_desk=_opener(settings, server, token_file), **given)
 
-            return command(open_desk=partial(host_desk, settings), **given)
-
-        return config_option()(with_desk)
+        decorated: Callable[..., Any] = with_desk
+        for option in reversed((config_option(required=False), *_REMOTE)):
+            decorated = option(decorated)
+        return decorated
 
     return decorate
+
+
+_REMOTE = (
+    click.option(
+        "--server",
+        metavar="URL",
+        help="The service to administer over the network, instead of --config on its host.",
+    ),
+    click.option(
+        "--token-file",
+        metavar="FILE",
+        help="The token for --server; - is standard input.  [default: CASVC_TOKEN, else that of `login`]",
+    ),
+)
+
+
+def _opener(settings: "Settings | None", server: str | None, token_file: str | None) -> "OpenDesk":
+    if (settings is None) == (server is None):
+        raise click.UsageError(
+            "say where the authority is: --config FILE on its host, or --server URL over the network"
+            + ("" if server is None else ", not both")
+        )
+    if settings is not None:
+        if token_file is not None:
+            raise click.UsageError("--token-file is for --server: on the host the local user acts")
+        from ca_service.cli.host import host_desk
+
+        return partial(host_desk, settings)
+    from ca_service.cli.remote import remote_desk
+
+    return partial(remote_desk, str(server), token_file)
 
 
 json_option: _Decorator = click.option(

@@ -136,8 +136,8 @@ def identity(
     """Take back everything that somebody got, and block who it was.
 
     Selectors narrow each other down. With --since and --until (certificates valid at any moment in that
-    window) it is what a stolen account signed since Tuesday, and the signatures before --since still count
-    where programs compare dates. A serial or log index means the identity of that certificate in the block.
+    window) it is what a stolen account signed since Tuesday; earlier certificates are left alone. With a
+    serial or log index the block is for the identity of that certificate.
 
     All of it is one step: no certificate that is issued meanwhile escapes, and `unblock` alone lifts the
     block. Given again, it takes back what has come since and changes nothing else.
@@ -175,8 +175,8 @@ def _tell_before(preview: Preview, *, no_block: bool, as_json: bool) -> int:
         click.echo(json.dumps({**preview_facts(preview), "blocks": [block_facts(one) for one in blocks]}))
     else:
         click.echo(
-            f"would take back {preview.to_revoke} of {_certificates(preview.matched)}; "
-            f"{preview.already_revoked} stay revoked as they are"
+            f"would take back {preview.to_revoke} of {_certificates(preview.matched)}"
+            + (f"; {preview.already_revoked} stay revoked as they are" if preview.already_revoked else "")
         )
         for shard, count in preview.by_shard.items():
             click.echo(f"  {count:>6}  in CRL {shard}")
@@ -194,8 +194,8 @@ def _tell_after(done: IdentityRevocation, *, as_json: bool) -> int:
         click.echo(json.dumps(identity_revocation_facts(done)))
     else:
         click.echo(
-            f"took back {done.revoked} of {_certificates(done.matched)}; "
-            f"{done.unchanged} stay revoked as they were"
+            f"took back {done.revoked} of {_certificates(done.matched)}"
+            + (f"; {done.unchanged} stay revoked as they were" if done.unchanged else "")
         )
         for shard, count in done.by_shard.items():
             click.echo(f"  {count:>6}  in CRL {shard}")

@@ -138,6 +138,7 @@ def refuse_other_database(service: "Service") -> None:
     try:
         service.database.check()
         service.log.check_keys()
+        service.publication.check_keys()
         _tell_when_behind(service)
     finally:
         service.database.close()

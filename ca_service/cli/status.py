@@ -64,8 +64,11 @@ def status(
 
     now = datetime.now(UTC)
     chain, doubts = _believed(subject, settings, trust, issuer_chain)
-    question = _question(subject, chain, settings.service.status_url if settings else status_url)
-    verdict = ask(question, now)
+    questions = _questions(subject, chain, settings.service.status_url if settings else status_url)
+    for question in questions:
+        verdict = ask(question, now)
+        if verdict.status != "unknown":
+            break
     issuing = _of_issuing(question.issuer, chain, now)
     remarks = [*doubts, *verdict.remarks, *([issuing] if isinstance(issuing, str) else [])]
     if not isinstance(issuing, str) and issuing.status != "good":
@@ -111,7 +114,9 @@ def _believed(
     if len(given) > 1:
         raise click.UsageError("give only one of --config, --trust and --issuer-chain")
     if settings is not None:
-        return _chain(settings.authority.certificates), []
+        from ca_service.app.material import chains
+
+        return [certificate for chain in chains(settings) for certificate in chain], []
     if trust is not None:
         return _chain(trust / _CHAIN_FILE), []
     if issuer_chain is not None:
@@ -138,20 +143,21 @@ def _chain(file: Path) -> list[x509.Certificate]:
         ) from None
 
 
-def _question(subject: Subject, chain: list[x509.Certificate], status_url: str | None) -> "Question":
+def _questions(subject: Subject, chain: list[x509.Certificate], status_url: str | None) -> "list[Question]":
+    """What to ask: about a bare serial each issuing key, of which one at most knows it."""
     from ca_service.cli.revocation_check import Question, question_of
 
     if subject.certificate is not None:
         for candidate in chain:
             if _issued(subject.certificate, candidate):
-                return question_of(subject.certificate, candidate)
+                return [question_of(subject.certificate, candidate)]
         raise NotFound("the certificate was not issued by this authority, so it has no status there")
     if status_url is None:
         raise click.UsageError(
             "a serial names no address; add --config or --status-url, or give the certificate"
         )
-    issuing = next((one for one in chain if not _issued(one, one)), chain[0])
-    return Question(subject.serial, issuing, f"{status_url}/ocsp", None)
+    issuing = [one for one in dict.fromkeys(chain) if not _issued(one, one)] or chain[:1]
+    return [Question(subject.serial, one, f"{status_url}/ocsp", None) for one in issuing]
 
 
 def _of_issuing(issuing: x509.Certificate, chain: list[x509.Certificate], now: datetime) -> "Verdict | str":

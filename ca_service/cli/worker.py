@@ -2,8 +2,8 @@
 
 Gunicorn's own threaded worker has one thread that waits for requests, hands them to the others and takes the
 connections back, which took more than a Flask view does. Here whoever has the turn asks the kernel which
-connections are ready, and serves them one after the other; when a request has to wait, another thread goes on.
-A request is read, without waiting, until it is complete, so that slow clients hold no thread.
+connections are ready, and serves them one after the other; when a request has to wait, another goes on. A
+request is read, without waiting, until it is complete, so that slow clients hold no thread.
 """
 
 import logging
@@ -217,7 +217,7 @@ class TurnsWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
         if connection.gathered or not connection.initialized:
             try:
                 connection.hand_over()
-            except Exception:
+            except OSError:  # of TLS: the client speaks something else, or has gone
                 _LOG.debug("a connection could not be begun", exc_info=True)
                 self._close(connection)
                 return

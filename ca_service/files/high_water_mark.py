@@ -40,7 +40,7 @@ class _Found(NamedTuple):
     half: int
     half_size: int
     turn: int
-    line: bytes
+    content: bytes
     mark: Mark
 
 
@@ -105,16 +105,11 @@ class MarkFile:
             raise self._unreadable(error) from error
         settled = time.time_ns() - stamp[0] > _TICK_NS
         last, size = self._last, len(content) // 2
-        if last is not None and size == last.half_size:
-            start = last.half * size
-            other = size - start
-            if content[start : start + size] == last.line and not self._is_newer(
-                content[other : other + size], last.turn
-            ):
-                self._last = last = last._replace(stamp=stamp, settled=settled)
-                return last
+        if last is not None and content == last.content:
+            self._last = last = last._replace(stamp=stamp, settled=settled)
+            return last
         halves = [
-            (stored["turn"], half, content[half * size : (half + 1) * size], stored)
+            (stored["turn"], half, stored)
             for half in (0, 1)
             if (stored := _opened(content[half * size : (half + 1) * size])) is not None
         ]
@@ -123,19 +118,14 @@ class MarkFile:
                 f"the high-water mark in {self.path} is damaged: its checksum does not fit its content; "
                 "restore the file, or see `ca-service recover --accept-missing-mark`"
             )
-        turn, half, line, stored = max(halves, key=lambda each: (each[0], -each[1]))
+        turn, half, stored = max(halves, key=lambda each: (each[0], -each[1]))
         if stored["version"] != _VERSION:
             raise MarkUnavailable(
                 f"the high-water mark in {self.path} is of form {stored['version']}, this program knows "
                 f"{_VERSION}; run the newer version that wrote it"
             )
-        self._last = found = _Found(stamp, settled, half, size, turn, line, _decoded(stored))
+        self._last = found = _Found(stamp, settled, half, size, turn, content, _decoded(stored))
         return found
-
-    @staticmethod
-    def _is_newer(line: bytes, turn: int) -> bool:
-        stored = _opened(line)
-        return stored is not None and stored["turn"] > turn
 
     def _write_half(self, mark: Mark, found: _Found) -> None:
         line = self._line(mark, found.turn + 1)
@@ -157,7 +147,9 @@ class MarkFile:
             # The new content may be visible and yet not on the disk: the next call must write again.
             self._last, self._unsure = None, True
             raise self._unwritable(error) from error
-        self._last = _Found(stamp, False, half, found.half_size, found.turn + 1, line, mark)
+        kept = found.content[found.half * found.half_size :][: found.half_size]
+        content = line + kept if half == 0 else kept + line
+        self._last = _Found(stamp, False, half, found.half_size, found.turn + 1, content, mark)
         self._unsure = False
 
     def _write_whole(self, mark: Mark, turn: int) -> None:

@@ -49,20 +49,22 @@ class LoggedLeaf(NamedTuple):
 
 
 class LoggedCertificate(NamedTuple):
-    """What a TBSCertificate says; times are seconds since 1970, `authority_key` and `key_sha256` are hex.
+    """What a TBSCertificate says; times are seconds since 1970, `authority_key` is hex.
 
+    `serial` is as few octets as hold it, `algorithm` the DER AlgorithmIdentifier of the signature, and
     `extensions` is where in the TBSCertificate its last member, the extensions, begins.
     """
 
-    serial: int
+    serial: bytes
     not_before: int
     not_after: int
-    key_sha256: str
+    key_sha256: bytes
     subject_kind: str
     subject: str
     authority_key: str
     crl_url: str
     oidc_issuer: str
+    algorithm: bytes
     extensions: int
 
 
@@ -91,9 +93,10 @@ def read_certificate(tbs: bytes) -> LoggedCertificate:
 
 def _read_certificate(tbs: bytes) -> LoggedCertificate:
     _, place = _bounds(tbs, _bounds(tbs, 0)[0])  # version
-    start, place = _bounds(tbs, place)
-    serial = int.from_bytes(tbs[start:place], "big")
-    _, place = _bounds(tbs, place)  # signature algorithm
+    start, signed = _bounds(tbs, place)
+    serial = tbs[start:signed] if tbs[start] else tbs[start + 1 : signed]
+    _, place = _bounds(tbs, signed)
+    algorithm = tbs[signed:place]
     _, place = _bounds(tbs, place)  # issuer
     start, place = _bounds(tbs, place)
     not_before, not_after = _validity(tbs[start:place])
@@ -123,7 +126,7 @@ def _read_certificate(tbs: bytes) -> LoggedCertificate:
             oidc_issuer = _text(tbs[value:place])
     if not kind:
         raise ValueError("it has no alternative name")
-    key_sha256 = hashlib.sha256(tbs[key:extensions]).hexdigest()
+    key_sha256 = hashlib.sha256(tbs[key:extensions]).digest()
     return LoggedCertificate(
         serial,
         not_before,
@@ -134,6 +137,7 @@ def _read_certificate(tbs: bytes) -> LoggedCertificate:
         authority_key,
         crl_url,
         oidc_issuer,
+        algorithm,
         extensions,
     )
 
@@ -170,8 +174,21 @@ def signature_of(precertificate: bytes, poisoned_tbs: bytes) -> bytes:
     end = start + len(poisoned_tbs)
     if precertificate[start:end] != poisoned_tbs:
         raise ValueError("it is not the logged TBSCertificate with a poison")
-    algorithm = der.header(precertificate, end)[2]
-    return der.only(precertificate[algorithm:], der.BIT_STRING)[1:]
+    return signature_beside(precertificate[end:], precertificate[end : der.header(precertificate, end)[2]])
+
+
+def signature_beside(beside: bytes, algorithm: bytes) -> bytes:
+    """The signature in what follows a precertificate's TBSCertificate; ValueError for another algorithm."""
+    place = len(algorithm)
+    if not beside.startswith(algorithm):
+        raise ValueError("its signature is said to be of another algorithm than the logged one")
+    try:
+        start, end = _bounds(beside, place)
+        if beside[place] != der.BIT_STRING or beside[start] or end != len(beside):
+            raise ValueError("its signature is not one BIT STRING of whole octets")
+    except IndexError:
+        raise ValueError("its signature is cut short") from None
+    return beside[start + 1 :]
 
 
 def signature_verifier(public_key: PublicKeyTypes) -> VerifySignature:

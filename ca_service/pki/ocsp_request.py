@@ -117,6 +117,11 @@ def _request(entry: der.Element) -> CertId:
     parts = _Members(content)
     algorithm = _Members(parts.take(der.SEQUENCE))
     dotted = der.dotted(algorithm.take(der.OID))
+    if dotted in _HASH_NAMES:
+        # It is sent back as it came, so it must be what the algorithm has: NULL, or nothing (RFC 5754 §2).
+        if algorithm.take_optional(0x05):
+            raise der.DerError("a NULL is not empty")
+        algorithm.end()
     name_hash, key_hash = parts.take(der.OCTET_STRING), parts.take(der.OCTET_STRING)
     serial = der.number(parts.take(der.INTEGER))
     parts.end()

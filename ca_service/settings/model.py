@@ -121,7 +121,7 @@ class AuthoritySettings(Section):
         default=Path("authority/root.crl"), description="The root's CRL (DER), served at the status URL."
     )
     lifetime_seconds: int = Field(
-        default=600, ge=60, le=86400, description="How long a certificate is valid, from issue."
+        default=600, ge=30, le=86400, description="How long a certificate is valid, from issue."
     )
     client_keys: tuple[ClientKeyKind, ...] = Field(
         default=("ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa", "ed25519"),

@@ -143,13 +143,16 @@ class SqliteFile:
                 f"the lock file beside the database cannot be opened: {error.strerror}; "
                 "the service must be able to write to the database's folder"
             ) from error
-        pause = 0.0004  # a batch is written in about 1 ms
+        began, pause = (
+            time.monotonic(),
+            0.0001,
+        )  # a batch takes 1 ms; while this sleeps, nobody writes
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 # A blocking flock has no time limit, and a stopped holder must not stop everybody.
-                if time.monotonic() > deadline:
+                if (now := time.monotonic()) > deadline:
                     os.close(lock)
                     raise StoreUnavailable(
                         f"another process has held the database's lock for {patience:.3g} s; "
@@ -157,7 +160,8 @@ class SqliteFile:
                         retry_after=2,
                     ) from None
                 time.sleep(pause)
-                pause = min(pause * 1.3, 0.002)
+                if now - began > 0.003:
+                    pause = min(pause * 1.3, 0.002)
             else:
                 return lock
 

@@ -1,5 +1,6 @@
 """Reads for an inspection of the whole database: in portions, so that memory does not grow with the log."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -17,19 +18,16 @@ from ca_service.authority.service_inspection import BlockRow
 from ca_service.authority.status_inspection import ListedRow, RevocationRow
 from ca_service.authority.tree_inspection import HeadRow, TileRow
 from ca_service.merkle.tiles import TILE_WIDTH
-from ca_service.merkle.tree import leaf_hash
-from ca_service.pki.precertificates import rebuilt
 from ca_service.store.database import Database
-from ca_service.store.quick import DriverRow, Statement
+from ca_service.store.quick import Statement
 from ca_service.store.schema import (
+    audit,
     blocks,
     chain_certificates,
     crl_shards,
-    hash_prefix,
     issued,
     leaves,
     logs,
-    read_octets,
     revocations,
     tiles,
     tree_heads,
@@ -43,7 +41,7 @@ _REVOCATION = RevocationRow._fields[:6]
 _HEAD = ("tree_size", "timestamp", "root_hash", "frontier", "signature", "starts", "ends", "retired_for")
 _LOG: BindParameter[int] = bindparam("log_number")
 _LEAVES = Statement(
-    select(*(leaves.c[name] for name in LeafRow._fields), leaves.c.signature, leaves.c.hash_prefix)
+    select(*(leaves.c[name] for name in LeafRow._fields))
     .where(
         leaves.c.log == _LOG,
         leaves.c.leaf_index >= bindparam("first"),
@@ -147,8 +145,8 @@ class SqlInspection:
         covered = {"log_number": log, "at_level": 0, "first": first // TILE_WIDTH, "end": end // TILE_WIDTH}
         with self._database.quick_reading() as transaction:
             return (
-                list(map(_leaf_row, transaction.rows(_LEAVES, place))),
-                list(map(_issued_row, transaction.rows(_ISSUED, place))),
+                list(map(LeafRow._make, transaction.rows(_LEAVES, place))),
+                list(map(IssuedRow._make, transaction.rows(_ISSUED, place))),
                 {row[0]: (row[1], row[2]) for row in transaction.rows(_LEAF_TILES, covered)},
             )
 
@@ -229,6 +227,13 @@ class SqlInspection:
             shard = None if row is None else CrlShard(*row)
             return shard, [ListedRow(*row) for row in connection.execute(query)]
 
+    def withdrawn(self) -> frozenset[tuple[str, str]]:
+        """Authority key and serial of each revocation that was withdrawn, as the audit records say."""
+        query = select(audit.c.detail).where(audit.c.action == "withdraw")
+        with self._database.reading() as connection:
+            details = [json.loads(detail) for detail in connection.execute(query).scalars()]
+        return frozenset((detail["authority_key"], detail["serial"]) for detail in details)
+
     @contextmanager
     def _moment(self) -> Iterator[Connection]:
         """A transaction of several queries that all see one state."""
@@ -236,24 +241,6 @@ class SqlInspection:
             if self._database.engine_name == "postgresql":
                 connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
             yield connection
-
-
-def _leaf_row(row: DriverRow) -> LeafRow:
-    """A row with its precertificate whole, or with what is stored of one that cannot be put together."""
-    stored = LeafRow(*row[:-2])
-    signature, prefix = row[-2:]
-    try:
-        if prefix != hash_prefix(stored.leaf_hash) and stored.leaf_hash == leaf_hash(stored.leaf):
-            # Look-ups by hash do not find the leaf: what they would compare is shown as its hash.
-            stored = stored._replace(leaf_hash=prefix.to_bytes(8, "big", signed=True))
-        return stored._replace(precertificate=rebuilt(stored.leaf, signature)) if signature else stored
-    except (ValueError, TypeError, AttributeError):  # SQLite stores values of any type in any column
-        return stored._replace(precertificate=signature)
-
-
-def _issued_row(row: DriverRow) -> IssuedRow:
-    stored = IssuedRow(*row)
-    return stored._replace(serial=read_octets(stored.serial), key_sha256=read_octets(stored.key_sha256))
 
 
 def _beyond(connection: Connection, log: InspectedLog) -> Iterator[Stray]:

@@ -1,6 +1,6 @@
 """How far a database says it has come: what the high-water mark is compared with."""
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 
 from ca_service.authority.mark import NO_AUDIT, LogMark, Mark
 from ca_service.authority.ports import QuickPosition
@@ -17,6 +17,11 @@ _QUICK = Statement(
         select(func.sum(tree_heads.c.tree_size)).scalar_subquery(),
         select(func.max(audit.c.sequence)).scalar_subquery(),
     )
+)
+_LOG = Statement(
+    select(tree_heads.c.tree_size, tree_heads.c.root_hash, tree_heads.c.timestamp)
+    .join_from(tree_heads, logs, logs.c.id == tree_heads.c.log)
+    .where(logs.c.log_id == bindparam("id_of_log"))
 )
 
 
@@ -75,6 +80,11 @@ class SqlPosition:
             audit_hash=newest.hash if newest else NO_AUDIT,
             crl_numbers={(KeyId(row.authority_key), row.name): row.crl_number for row in numbers},
         )
+
+    def log(self, log_id: LogId) -> LogMark | None:
+        """How far one log has come, in one cheap look; raises StoreUnavailable."""
+        row = self._database.quick_row(_LOG, {"id_of_log": bytes(log_id)})
+        return None if row is None else LogMark(row[0], bytes(row[1]), TimestampMs(row[2]))
 
     def root_at(self, log_id: LogId, tree_size: int) -> bytes:
         """The root hash a log had at a size it has reached; raises StoreUnavailable."""

@@ -124,6 +124,8 @@ class SqlRevocations:
                     "selector": selector_facts(order.selector),
                     "matched": len(targets),
                     "changed": len(changes),
+                    "reason": order.reason.label,
+                    "comment": audit.storable(order.comment),
                     "by_shard": shards,
                 }
                 if stands is not None:

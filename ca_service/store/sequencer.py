@@ -1,21 +1,24 @@
 """The batching sequencer: many threads wait, one thread of the process writes them into the log together.
 
-Group commit without lingering: while one transaction is being made durable, the next batch gathers.
+While one transaction is being made durable, the next batch gathers. Where a strict high-water mark has to
+rise before anything is released, a second thread lets it rise, for all batches that were stored meanwhile.
 """
 
 import os
+import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from ca_service.authority.log import LogIdentity, SignTreeHead
 from ca_service.authority.ports import Clock, Observer, PendingCertificate, Sequenced, TreeHead
 from ca_service.authority.rollback import RollbackGuard
 from ca_service.authority.turns import Pause, Turns
 from ca_service.errors import CAError, LogBusy, LogUnavailable, StoreUnavailable
-from ca_service.store.append import LogAppender, Outcome
+from ca_service.store.append import LogAppender, Outcome, Stored
+from ca_service.store.batches import Batches
 from ca_service.store.database import Database
 from ca_service.store.entry_kinds import EntryKind
 from ca_service.store.faults import DiskUntrusted
@@ -28,68 +31,30 @@ _Entry = TypeVar("_Entry")
 class _Waiting(Generic[_Entry]):
     """An entry on its way, and the pause in which its caller sleeps."""
 
-    __slots__ = ("done", "entry", "outcome")
+    __slots__ = ("done", "entry", "outcome", "turns")
 
-    def __init__(self, entry: _Entry) -> None:
+    def __init__(self, entry: _Entry, turns: Turns) -> None:
         self.entry = entry
         self.outcome: Outcome | None = None
         self.done = Pause()
+        self.turns = turns
 
 
-class _Queue(Generic[_Entry]):
-    """What waits in one process, and the thread that takes it away."""
+_Batch = Sequence[_Waiting[_Entry]]
 
-    def __init__(
-        self, size: int, batch_size: int, write: Callable[[Sequence[_Waiting[_Entry]]], None]
-    ) -> None:
-        self.pid = os.getpid()
-        self._size = size
-        self._batch_size = batch_size
-        self._write = write
-        self._waiting: deque[_Waiting[_Entry]] = deque()
-        self._changed = threading.Condition(threading.Lock())
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="log-sequencer", daemon=True)
-        self._thread.start()
 
-    def put(self, waiting: _Waiting[_Entry]) -> bool:
-        """False when the queue is full."""
-        with self._changed:
-            if self._closed:
-                raise LogUnavailable("the log is closed: this process is ending", retry_after=1)
-            if len(self._waiting) >= self._size:
-                return False
-            self._waiting.append(waiting)
-        return True
+class _Threads(Generic[_Entry]):
+    """What writes in this process, and what releases after it."""
 
-    def begin(self) -> None:
-        """Let what waits be written, unless that is under way: then it is written next."""
-        with self._changed:
-            self._changed.notify()
-
-    def withdraw(self, waiting: _Waiting[_Entry]) -> None:
-        """Take an entry back that nobody waits for any more, unless it is being written."""
-        with self._changed:
-            if waiting in self._waiting:
-                self._waiting.remove(waiting)
+    def __init__(self, writing: Batches[_Waiting[_Entry]], releasing: Batches[Any] | None) -> None:
+        self.writing = writing
+        self.releasing = releasing
 
     def close(self) -> None:
-        """Write what waits, then end the thread."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while batch := self._take():
-            self._write(batch)
-
-    def _take(self) -> list[_Waiting[_Entry]]:
-        with self._changed:
-            while not self._waiting and not self._closed:
-                self._changed.wait()
-            count = min(len(self._waiting), self._batch_size)
-            return [self._waiting.popleft() for _ in range(count)]
+        """Write and release what waits, then end the threads."""
+        self.writing.close()
+        if self.releasing is not None:
+            self.releasing.close()
 
 
 def _leave() -> None:
@@ -135,7 +100,7 @@ class EntrySequencer(Generic[_Entry]):
         self._guard = guard
         self._turns = turns or Turns()
         self._starting = threading.Lock()
-        self._queue: _Queue[_Entry] | None = None
+        self._threads: _Threads[_Entry] | None = None
 
     def append(self, entry: _Entry, within: float | None = None) -> Sequenced:
         """Return only after entry, issued row and new tree head are durable in one transaction.
@@ -146,8 +111,8 @@ class EntrySequencer(Generic[_Entry]):
         not this log.
         """
         self._entries.refuse_unstorable(entry)
-        queue, waiting = self._here(), _Waiting(entry)
-        if not queue.put(waiting):
+        queue, waiting = self._here(), _Waiting(entry, self._turns)
+        if not queue.put(waiting, begin=False):
             self._observer.count("log_busy")
             raise LogBusy(
                 f"{self._queue_size} entries are waiting to be logged, which is all that may wait",
@@ -172,47 +137,86 @@ class EntrySequencer(Generic[_Entry]):
         return self._appender().republish(older_than_ms)
 
     def close(self) -> None:
-        """Write what waits and end this process's thread; later calls of `append` start another."""
+        """Write what waits and end this process's threads; later calls of `append` start others."""
         with self._starting:
-            queue, self._queue = self._queue, None
-        if queue is not None and queue.pid == os.getpid():
-            queue.close()
+            threads, self._threads = self._threads, None
+        if threads is not None and threads.writing.pid == os.getpid():
+            threads.close()
 
-    def _here(self) -> _Queue[_Entry]:
-        queue = self._queue
-        if queue is not None and queue.pid == os.getpid():
-            return queue
+    def _here(self) -> Batches[_Waiting[_Entry]]:
+        threads = self._threads
+        if threads is not None and threads.writing.pid == os.getpid():
+            return threads.writing
         with self._starting:
-            queue = self._queue
-            if queue is None or queue.pid != os.getpid():
-                appender = self._appender()
-                queue = self._queue = _Queue(
-                    self._queue_size, self._batch_size, lambda batch: self._write(appender, batch)
-                )
-        return queue
+            threads = self._threads
+            if threads is None or threads.writing.pid != os.getpid():
+                threads = self._threads = self._start()
+        return threads.writing
+
+    def _start(self) -> _Threads[_Entry]:
+        appender = self._appender()
+        releasing: Batches[tuple[_Batch[_Entry], Stored]] | None = None
+        release: Callable[[_Batch[_Entry], Stored], object] = _release
+        if self._guard is not None and self._guard.strict:
+            releasing = Batches(
+                "log-release", sys.maxsize, sys.maxsize, partial(self._release_marked, appender)
+            )
+            put = releasing.put
+            release = lambda batch, stored: put((batch, stored))  # noqa: E731 - one line of one use
+        write = partial(self._write, appender, release)
+        return _Threads(Batches("log-sequencer", self._queue_size, self._batch_size, write), releasing)
 
     def _appender(self) -> LogAppender[_Entry]:
         return LogAppender(
             self._database, self._log, self._sign_tree_head, self._clock, self._entries, self._guard
         )
 
-    def _write(self, appender: LogAppender[_Entry], batch: Sequence[_Waiting[_Entry]]) -> None:
+    def _write(
+        self,
+        appender: LogAppender[_Entry],
+        release: Callable[[_Batch[_Entry], Stored], object],
+        batch: _Batch[_Entry],
+    ) -> None:
         began = time.perf_counter()
         try:
-            outcomes: Sequence[Outcome] = appender.append([waiting.entry for waiting in batch])
+            stored = appender.store([waiting.entry for waiting in batch])
         except Exception as error:  # noqa: BLE001 - handed to every caller that waits for this batch
             if isinstance(error, DiskUntrusted):
                 self._when_disk_lies()
-            self._observer.count("log_batch_failed", reason=type(error).__name__)
-            outcomes = [_told(error) for _ in batch]
-        for waiting, outcome in zip(batch, outcomes, strict=True):
-            waiting.outcome = outcome
-            self._turns.wake(waiting.done)
+            _release(batch, self._failed(batch, error))
+        else:
+            release(batch, stored)
         self._observer.duration("log_batch", time.perf_counter() - began)
+
+    def _release_marked(
+        self, appender: LogAppender[_Entry], waiting: Sequence[tuple[_Batch[_Entry], Stored]]
+    ) -> None:
+        """Release batches once the mark covers the newest of their heads, and so all of them."""
+        heads = [stored.head for _, stored in waiting if stored.head is not None]
+        try:
+            if heads:
+                appender.record(heads[-1])
+        except Exception as error:  # noqa: BLE001 - handed to every caller that waits for these batches
+            for batch, _ in waiting:
+                _release(batch, self._failed(batch, error))
+        else:
+            for batch, stored in waiting:
+                _release(batch, stored)
+
+    def _failed(self, batch: _Batch[_Entry], error: Exception) -> Stored:
+        self._observer.count("log_batch_failed", reason=type(error).__name__)
+        return Stored([_told(error) for _ in batch], None)
 
 
 BatchingSequencer = EntrySequencer[PendingCertificate]
 """The sequencer of a certificate log: an adapter of ports.Sequencer."""
+
+
+def _release(batch: _Batch[_Entry], stored: Stored) -> None:
+    """Tell each caller what became of its entry."""
+    for waiting, outcome in zip(batch, stored.outcomes, strict=True):
+        waiting.outcome = outcome
+        waiting.turns.wake(waiting.done)
 
 
 def _told(error: Exception) -> CAError:

@@ -85,6 +85,11 @@ class Message:
 
 
 def read_message(body: bytes) -> Message:
+    """Read a request body as `read_object` does, by protobuf's JSON mapping."""
+    return Message(read_object(body))
+
+
+def read_object(body: bytes) -> dict[str, object]:
     """Read a request body as one JSON object in UTF-8 (RFC 8259), each member at most once.
 
     Raises MalformedRequest for anything else, with where it stopped being JSON.
@@ -109,7 +114,7 @@ def read_message(body: bytes) -> Message:
             expected="a JSON object",
             received=_kind(value),
         )
-    return Message(value)
+    return value
 
 
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -88,7 +88,7 @@ def install(app: Flask, report: ReportFault) -> None:
         if status in (429, 503):
             headers["Retry-After"] = str(error.retry_after or _DEFAULT_RETRY_SECONDS)
         if status == 401:
-            headers["WWW-Authenticate"] = "Bearer"
+            headers["WWW-Authenticate"] = _challenge(error)
         if isinstance(error, RateLimited) and error.facts.keys() >= _LIMIT:
             headers.update(rate_limit_headers(**{name: error.facts[name] for name in _LIMIT}))
         return _answer(
@@ -123,6 +123,12 @@ def http_status(kind: type[CAError]) -> int:
     if issubclass(kind, LogFrozen):
         return 410
     return 405 if issubclass(kind, MethodNotAllowed) else _STATUS_OF_CODE[kind.code]
+
+
+def _challenge(error: CAError) -> str:
+    """Say how to authenticate; an error code only where a token came (RFC 6750 §3.1)."""
+    invalid = ', error="invalid_token"' if error.facts.get("cause") != "token-missing" else ""
+    return f'Bearer realm="{DOMAIN}"{invalid}'
 
 
 def reason_of(environ: Mapping[str, object]) -> str | None:

@@ -21,7 +21,7 @@ import requests
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.support.processes import RunningService, environment, http, wait_until
+from tests.support.processes import RunningService, dev_service, environment, http, running, wait_until
 from tests.support.signing import issue
 from tests.support.tokens import TokenDesk
 
@@ -35,8 +35,8 @@ class Monitor:
     """certspotter with its state in a folder of its own."""
 
     folder: Path
-    url: str
-    spki: bytes
+    logs: dict[str, bytes]
+    """The key of each log (DER), by its URL."""
     output: list[str] = field(default_factory=list)
 
     @property
@@ -44,16 +44,18 @@ class Monitor:
         """What it printed, without what it says of being stopped by us."""
         return "".join(line for line in self.output if "context canceled" not in line)
 
-    def state(self) -> dict[str, Any]:
-        for file in self.folder.glob("state/logs/*/state.json"):
-            with contextlib.suppress(json.JSONDecodeError):  # it is just being written
-                state: dict[str, Any] = json.loads(file.read_text())
-                return state
+    def state(self, spki: bytes) -> dict[str, Any]:
+        """What it keeps of the log with this key."""
+        name = base64.urlsafe_b64encode(hashlib.sha256(spki).digest()).decode().rstrip("=")
+        # Not there yet, or just being written.
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+            state: dict[str, Any] = json.loads((self.folder / f"state/logs/{name}/state.json").read_text())
+            return state
         return {}
 
-    def verified(self) -> int:
-        """The size up to which it has verified the log; -1 before it has any."""
-        state = self.state()
+    def verified(self, spki: bytes | None = None) -> int:
+        """The size up to which it has verified a log, by default the only one; -1 before it has any."""
+        state = self.state(spki or next(iter(self.logs.values())))
         return int(state["verified_position"]["size"]) if state.get("verified_sth") else -1
 
     def malformed(self) -> list[Path]:
@@ -89,14 +91,17 @@ class Monitor:
 
     def _configure(self) -> None:
         since = "2026-01-01T00:00:00Z"
-        log = {
-            "key": base64.b64encode(self.spki).decode(),
-            "log_id": base64.b64encode(hashlib.sha256(self.spki).digest()).decode(),
-            "mmd": 86400,
-            "url": f"{self.url}/",
-            "description": "the log under test",
-            "state": {"usable": {"timestamp": since}},
-        }
+        logs = [
+            {
+                "key": base64.b64encode(spki).decode(),
+                "log_id": base64.b64encode(hashlib.sha256(spki).digest()).decode(),
+                "mmd": 86400,
+                "url": f"{url}/",
+                "description": f"the log under test at {url}",
+                "state": {"usable": {"timestamp": since}},
+            }
+            for url, spki in self.logs.items()
+        ]
         (self.folder / "cfg").mkdir(exist_ok=True)
         (self.folder / "watch").write_text(".\n")
         (self.folder / "list.json").write_text(
@@ -104,7 +109,7 @@ class Monitor:
                 {
                     "version": "1",
                     "log_list_timestamp": since,
-                    "operators": [{"name": "test", "email": [], "logs": [log]}],
+                    "operators": [{"name": "test", "email": [], "logs": logs}],
                 }
             )
         )
@@ -134,7 +139,11 @@ def log(service: RunningService, tokens: TokenDesk, session: requests.Session) -
     token = tokens.token(EMAIL)
     for _ in range(5):
         issue(session, service.url, token, EMAIL)
-    shard = service.shard()
+    return log_of(service, service.shard())
+
+
+def log_of(service: RunningService, shard: str) -> Log:
+    """A shard with the key it signs with."""
     key = serialization.load_pem_private_key(
         (service.directory / f"private/log-{shard}.key").read_bytes(), None
     )
@@ -162,7 +171,7 @@ def liar(log: Log, change: Change) -> Iterator[str]:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Liar)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
@@ -185,7 +194,7 @@ def assert_content(monitor: Monitor, size: int) -> None:
 def test_an_honest_log_is_verified_to_its_end_and_followed(
     log: Log, service: RunningService, tokens: TokenDesk, session: requests.Session, tmp_path: Path
 ) -> None:
-    monitor = Monitor(tmp_path, log.url, log.spki)
+    monitor = Monitor(tmp_path, {log.url: log.spki})
     size = log.size()
     monitor.follow(lambda: monitor.verified() >= size)
     assert_content(monitor, log.size())
@@ -196,9 +205,42 @@ def test_an_honest_log_is_verified_to_its_end_and_followed(
     assert_content(monitor, size)
 
 
+def test_a_second_shard_is_followed_beside_the_first(tmp_path: Path) -> None:
+    with running(dev_service(tmp_path / "ca", workers=1)) as own, http() as session:
+
+        def shards() -> dict[str, Log]:
+            """Each by its URL, as the list of trusted logs names them."""
+            listed = session.get(f"{own.url}/trust/trusted_root.json", timeout=60).json()["ctlogs"]
+            names = [str(each["baseUrl"]).rpartition("/")[2] for each in listed]
+            return {f"{own.url}/ctlog/{name}": log_of(own, name) for name in names}
+
+        def issue_one() -> None:
+            issue(session, own.url, TokenDesk(own).token(EMAIL), EMAIL)
+
+        issue_one()
+        ((url, first),) = shards().items()
+        monitor = Monitor(tmp_path, {url: first.spki})
+        monitor.follow(lambda: monitor.verified() == 1)
+        own.admin("log", "rotate", "--now")
+        wait_until(lambda: len(shards()) == 2, SECONDS, "the second shard in the list of trusted logs")
+        both = shards()
+        (second,) = (each for each in both.values() if each.url != url)
+
+        def into_second() -> int:
+            issue_one()
+            return second.size()
+
+        wait_until(into_second, SECONDS, "a certificate in the second shard", pause=0.5)
+        monitor.logs = {each.url: each.spki for each in both.values()}
+        sizes = [first.size(), second.size()]
+        monitor.follow(lambda: [monitor.verified(first.spki), monitor.verified(second.spki)] == sizes)
+        assert monitor.malformed() == []
+        assert "error" not in monitor.said.lower(), monitor.said
+
+
 def test_the_server_between_changes_nothing_by_itself(log: Log, tmp_path: Path) -> None:
     with liar(log, as_it_is) as url:
-        monitor = Monitor(tmp_path, url, log.spki)
+        monitor = Monitor(tmp_path, {url: log.spki})
         size = log.size()
         monitor.follow(lambda: monitor.verified() >= size)
     assert_content(monitor, size)
@@ -214,7 +256,7 @@ def test_a_tampered_leaf_is_reported(log: Log, tmp_path: Path) -> None:
         return document
 
     with liar(log, tamper) as url:
-        monitor = Monitor(tmp_path, url, log.spki)
+        monitor = Monitor(tmp_path, {url: log.spki})
         monitor.follow(lambda: "root hash" in monitor.said and monitor.malformed())
     assert monitor.verified() < log.size()
     assert "does not match" in monitor.said
@@ -237,7 +279,7 @@ def test_a_root_that_is_not_of_the_entries_is_reported_though_the_log_signed_it(
         return document
 
     with liar(log, lie) as url:
-        monitor = Monitor(tmp_path, url, log.spki)
+        monitor = Monitor(tmp_path, {url: log.spki})
         monitor.follow(lambda: "root hash" in monitor.said)
     assert monitor.verified() < log.size()
     assert "does not match" in monitor.said
@@ -250,6 +292,6 @@ def test_a_head_that_the_log_did_not_sign_is_refused(log: Log, tmp_path: Path) -
         return document
 
     with liar(log, forge) as url:
-        monitor = Monitor(tmp_path, url, log.spki)
+        monitor = Monitor(tmp_path, {url: log.spki})
         monitor.follow(lambda: "signature" in monitor.said.lower())
     assert monitor.verified() < 0

@@ -62,7 +62,7 @@ _LINTERS = {
 }
 
 
-def _lint(kind: str, der: bytes) -> None:
+def lint(kind: str, der: bytes) -> None:
     """AssertionError with the findings, if there is one of warning or worse."""
     reader, linter = _LINTERS[kind]
     results = linter.validate(reader.load_document(der, kind).root)
@@ -75,7 +75,7 @@ def _lint(kind: str, der: bytes) -> None:
 def test_certificates_have_no_finding(kind: str) -> None:
     issued = issue(authority(kind))
     for der in (issued.der, issued.precertificate.der, *authority(kind).chain_der):
-        _lint("certificate", der)
+        lint("certificate", der)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_certificates_have_no_finding(kind: str) -> None:
     ],
 )
 def test_leaves_with_other_names_have_no_finding(subject: SubjectName) -> None:
-    _lint("certificate", issue(subject=subject).der)
+    lint("certificate", issue(subject=subject).der)
 
 
 @pytest.mark.parametrize("kind", AUTHORITY_KINDS)
@@ -100,9 +100,9 @@ def test_crls_have_no_finding(kind: str) -> None:
         shard = build_crl(
             by, listed, number=7, this_update=NOW, next_update=NOW + _WEEK, url=CRL_URL, expired_since=NOW
         )
-        _lint("crl", shard)
+        lint("crl", shard)
     root_crl = build_root_crl(by.root, root_key_of(), number=1, this_update=NOW, next_update=NOW + 52 * _WEEK)
-    _lint("crl", root_crl)
+    lint("crl", root_crl)
 
 
 @pytest.mark.parametrize("kind", AUTHORITY_KINDS)
@@ -119,7 +119,7 @@ def test_ocsp_responses_have_no_finding(kind: str, tmp_path: Path) -> None:
         response = build_response(
             by, [answer], produced_at=NOW, nonce=request.nonce, archive_cutoff=NOW - 520 * _WEEK
         )
-        _lint("ocsp", response)
+        lint("ocsp", response)
 
 
 def _answers(cert_id: CertId) -> list[SingleAnswer]:
@@ -135,4 +135,4 @@ def _answers(cert_id: CertId) -> list[SingleAnswer]:
 def test_the_linter_does_find_faults() -> None:
     """A leaf whose CRL has no URL: otherwise the tests above could pass without judging."""
     with pytest.raises(AssertionError, match="ERROR"):
-        _lint("certificate", issue(crl_url="no URL at all").der)
+        lint("certificate", issue(crl_url="no URL at all").der)

@@ -12,16 +12,20 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
+from pyhanko_certvalidator.errors import InsufficientRevinfoError, PathValidationError, RevokedError
 from sigstore.models import TrustedRoot
 
 from ca_service.authority.issuance import shard_name
+from ca_service.cli import fetching
 from ca_service.pki.authority_certificates import years_later
 from ca_service.pki.keys import key_id
 from tests.conformance.conftest import CASES, ISSUED, NOT_TRUSTED_AFTER, TAKES_OVER, Life
+from tests.conformance.test_pki_pkilint import lint
+from tests.conformance.test_pyhanko import judge
 from tests.support.verifier import ca_issuers_url, crl_url, openssl, read_ocsp_answer
 
 _DER = Encoding.DER
-TEN_YEARS = timedelta(days=3652)
+TEN_YEARS, SECOND = timedelta(days=3652), timedelta(seconds=1)
 
 
 def verify(folder: Path, *options: str, crls: tuple[str, ...] = ("shard.crl", "root.crl"), code: int) -> str:
@@ -52,11 +56,13 @@ def test_openssl_accepts_todays_list_of_every_years_shard(life: Life, case: str)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_openssl_accepts_todays_answer_about_every_year(life: Life, case: str) -> None:
+@pytest.mark.parametrize("answer_of", ["answer", "delegated"])
+def test_openssl_accepts_todays_answer_about_every_year(life: Life, case: str, answer_of: str) -> None:
     folder, leaf = life.evidence[case], life.issued[case].leaf
+    digest = "sha256" if answer_of == "answer" else "sha1"
     text = openssl(
-        *("ocsp", "-issuer", "issuing.pem", "-sha256", "-cert", "leaf.pem", "-no_nonce"),
-        *("-respin", "answer.der", "-CAfile", "root.pem"),
+        *("ocsp", "-issuer", "issuing.pem", f"-{digest}", "-cert", "leaf.pem", "-no_nonce"),
+        *("-respin", f"{answer_of}.der", "-CAfile", "root.pem"),
         folder=folder,
     )
     answer = read_ocsp_answer(text, "leaf.pem")
@@ -68,7 +74,7 @@ def test_openssl_accepts_todays_answer_about_every_year(life: Life, case: str) -
         assert answer.status == "revoked"
         assert answer.date
         assert datetime.strptime(answer.date, "%b %d %H:%M:%S %Y %Z").replace(tzinfo=UTC) == date
-    parsed = ocsp.load_der_ocsp_response((folder / "answer.der").read_bytes())
+    parsed = ocsp.load_der_ocsp_response((folder / f"{answer_of}.der").read_bytes())
     (cutoff,) = [each.value for each in parsed.single_extensions if each.oid.dotted_string.endswith("48.1.6")]
     # The extension's DER: GeneralizedTime, ten years before the answer (RFC 6960 §4.4.4).
     found = re.search(rb"(\d{14})Z", cutoff.public_bytes())
@@ -88,6 +94,50 @@ def test_the_first_intermediate_is_past_its_issuing_period_and_still_valid(life:
         "issuing.pem",
         folder=folder,
     )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pyhanko_compares_the_date_with_the_moment_of_signing(life: Life, case: str) -> None:
+    issued, folder = life.issued[case], life.evidence[case]
+    crls = [(folder / name).read_bytes() for name in ("shard.crl", "root.crl")]
+    answer = (folder / "answer-sha1.der").read_bytes()
+    signed, later = life.signed(case), issued.leaf.not_valid_before_utc + NOT_TRUSTED_AFTER + SECOND
+    if case.endswith("before"):
+        with pytest.raises(RevokedError):
+            judge(issued, crls=crls, ocsps=[], moment=signed)
+    else:
+        judge(issued, crls=crls, ocsps=[], moment=signed)
+    # From an answer alone it draws conclusions only when the date is not after the moment.
+    for given, ocsps in ((crls, []), (crls[1:], [answer])):
+        if case.endswith("good"):
+            judge(issued, crls=given, ocsps=ocsps, moment=later)
+        else:
+            with pytest.raises(RevokedError):
+                judge(issued, crls=given, ocsps=ocsps, moment=later)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("today")])
+def test_pyhanko_does_not_believe_a_delegate_that_is_younger_than_the_moment(life: Life, case: str) -> None:
+    """A known deviation, for which the issuing key signs unless told otherwise."""
+    folder = life.evidence[case]
+    evidence = {
+        "crls": [(folder / "root.crl").read_bytes()],
+        "ocsps": [(folder / "delegated.der").read_bytes()],
+    }
+    with pytest.raises((InsufficientRevinfoError, PathValidationError)) as refused:
+        judge(life.issued[case], **evidence, moment=life.signed(case))
+    assert not isinstance(refused.value, RevokedError)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pkilint_finds_nothing_in_what_all_the_keys_signed(life: Life, case: str) -> None:
+    folder = life.evidence[case]
+    for certificate in life.issued[case].chain:
+        lint("certificate", certificate.public_bytes(_DER))
+    for name in ("shard", "other", "root"):
+        lint("crl", (folder / f"{name}.crl").read_bytes())
+    for name in ("answer", "answer-sha1", "delegated"):
+        lint("ocsp", (folder / f"{name}.der").read_bytes())
 
 
 def test_openssl_at_the_time_of_signing_refuses_a_younger_list(life: Life) -> None:
@@ -151,6 +201,31 @@ def test_stock_clients_take_every_intermediate_from_trusted_root_and_one_to_come
         else:
             with pytest.raises(Exception, match="Fulcio certificates not found"):
                 TrustedRoot.from_file(str(file)).get_fulcio_certs()
+
+
+def test_our_own_status_and_trust_files_know_every_key(
+    life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = life.past.client
+
+    def fetch(url: str, body: bytes | None = None, content_type: str | None = None) -> bytes:
+        return life.past.get(url) if body is None else life.past.post(url, body, str(content_type))
+
+    monkeypatch.setattr(fetching, "fetch", fetch)
+    for case in CASES:
+        for subject in (life.issued[case].serial, str(life.evidence[case] / "leaf.pem")):
+            said = json.loads(life.past.cli("status", subject, "--json", codes=(0, 1)))
+            assert said["status"] == ("good" if case.endswith("good") else "revoked")
+            assert said["remarks"] == []
+    unknown = life.past.cli("status", "5b0d3d3c1a0f4e5d9c8b7a69584736251403f2e1", "--json", codes=(1,))
+    assert json.loads(unknown)["status"] == "unknown"
+
+    life.past.cli("export-trust", "--out", str(tmp_path))
+    exported = (tmp_path / "fulcio.pem").read_bytes()
+    assert exported == client.get("/trust/fulcio.pem").data
+    first, *_, last = x509.load_pem_x509_certificates(exported)
+    assert first == life.issued["today-good"].issuing, "the one that issues comes first"
+    assert last == life.issued["today-good"].root
 
 
 def test_the_whole_life_is_in_order_for_fsck_and_on_record(life: Life) -> None:

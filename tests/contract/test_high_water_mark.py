@@ -1,7 +1,10 @@
 """The high-water mark rises, whole and durably, whoever moves it; a database behind it is refused."""
 
 import multiprocessing
+import queue
 import stat
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,12 +12,13 @@ import pytest
 
 from ca_service.authority.guarded import GuardedRevocations, GuardedShards
 from ca_service.authority.mark import LogMark, Mark
-from ca_service.authority.ports import CrlShard, Revocation
+from ca_service.authority.ports import CrlShard, Revocation, Sequenced
 from ca_service.authority.rollback import RollbackGuard
-from ca_service.errors import AlreadyExists, MarkMissing, MarkUnavailable, RolledBack
+from ca_service.errors import AlreadyExists, CAError, MarkMissing, MarkUnavailable, RolledBack
 from ca_service.files.high_water_mark import MarkFile
 from ca_service.store.audit import SqlAudit
 from ca_service.store.database import Database
+from ca_service.store.logs import SqlLogReader
 from ca_service.store.position import SqlPosition
 from ca_service.store.revocations import SqlRevocations
 from ca_service.store.sequencer import BatchingSequencer
@@ -168,6 +172,63 @@ def test_the_mark_has_everything_that_was_released(
     assert mark.read() == SqlPosition(database).whole()
     assert revocations.generation() == mark.read().generation == 1
     guard.check()
+
+
+class SlowVolume(MarkFile):
+    """A mark whose volume takes nothing until it is told to, and fails when it is told so."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.asked = threading.Semaphore(0)
+        self.goes_on = threading.Event()
+        self.broken = False
+
+    def advance(self, seen: Mark, following: Mark) -> bool:
+        self.asked.release()
+        assert self.goes_on.wait(60)
+        if self.broken:
+            raise MarkUnavailable("the volume is gone", retry_after=5)
+        return super().advance(seen, following)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_batches_are_stored_while_the_mark_rises_and_none_is_released_before_it(
+    database: Database, log: TestLog, mark: MarkFile, broken: bool
+) -> None:
+    mark.create(SqlPosition(database).whole())
+    slow = SlowVolume(mark.path)
+    slow.broken = broken
+    sequencer = log.sequencer(database, guard=guard_on(database, slow), timeout=60)
+    answers: queue.SimpleQueue[Sequenced | CAError] = queue.SimpleQueue()
+
+    def append() -> None:
+        try:
+            answers.put(sequencer.append(pending()))
+        except CAError as error:
+            answers.put(error)
+
+    callers = [threading.Thread(target=append) for _ in range(5)]
+    callers[0].start()
+    assert slow.asked.acquire(timeout=60), "the first batch is stored and waits for the mark"
+    reader = SqlLogReader(database, log.identity.shard)
+    for stored, caller in enumerate(callers[1:], 2):
+        caller.start()
+        deadline = time.monotonic() + 60
+        while reader.head().tree_size < stored:
+            assert time.monotonic() < deadline, "the next batch waits for the mark of the one before"
+            time.sleep(0.01)
+    assert answers.empty(), "something was released that the mark did not know"
+    assert mark.read().logs[log.identity.log_id].tree_size == 0
+    slow.goes_on.set()
+    got = [answers.get(timeout=60) for _ in callers]
+    sequencer.close()
+    if broken:
+        assert all(isinstance(answer, MarkUnavailable) for answer in got)
+    else:
+        assert sorted(answer.leaf_index for answer in got if isinstance(answer, Sequenced)) == list(range(5))
+        assert mark.read().logs[log.identity.log_id].tree_size == 5
+        assert slow.asked.acquire(timeout=60)
+        assert not slow.asked.acquire(blocking=False), "one write is enough for all that waited"
 
 
 def test_workers_of_one_service_share_the_mark(

@@ -25,4 +25,6 @@ def test_the_demo_goes_from_token_to_revoked_and_cleans_up(tmp_path: Path) -> No
     assert re.search(r": good$", done.stdout, re.MULTILINE)
     assert "revoked (keyCompromise)" in done.stdout
     assert "this certificate, since" in done.stdout
+    assert re.search(r"refused: this identity gets no certificates: block 1 ", done.stdout)
+    assert re.search(r"revoke-identity.*ticket-4711", done.stdout)
     assert list(tmp_path.glob("ca-service-demo*")) == []

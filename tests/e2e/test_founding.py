@@ -177,10 +177,9 @@ BROKEN: dict[str, tuple[Break, str]] = {
 
 @pytest.mark.parametrize("name", sorted(BROKEN))
 def test_serve_refuses_a_broken_configuration_with_a_sentence_that_names_it(
-    name: str, tmp_path: Path
+    founded: Path, name: str, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "ca"
-    succeed("init", "--dir", folder, "--url", URL)
+    folder = copy(founded, tmp_path)
     (folder / "issuers.yaml").write_text("oidc-issuers: {}\n" if "issuer" not in name else "define: {}\n")
     change, named = BROKEN[name]
     change(folder)

@@ -254,7 +254,7 @@ def test_paths_that_are_nothing_are_404(
 
 def raw(service: RunningService, octets: bytes) -> socket.socket:
     host, port = service.bind.split(":")
-    connection = socket.create_connection((host, int(port)), timeout=15)
+    connection = socket.create_connection((host, int(port)), timeout=60)
     connection.sendall(octets)
     return connection
 

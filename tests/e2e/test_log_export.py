@@ -96,7 +96,7 @@ def file_server(exporting: RunningService) -> Iterator[str]:
     """A plain file server over the published folder; its URL."""
     serve = functools.partial(QuietFiles, directory=str(exporting.directory / "public"))
     server = ThreadingHTTPServer(("127.0.0.1", 0), serve)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

@@ -33,7 +33,7 @@ from tests.support.tokens import TokenDesk
 EMAIL = "rotation@example.com"
 THREADS = 4
 EACH_SIDE = 60
-LIFETIME = 60
+LIFETIME = 30
 _PAUSE = 0.05  # in each thread: the workers and the command need the same two cores
 
 

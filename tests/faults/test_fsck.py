@@ -89,6 +89,11 @@ TAMPERINGS: dict[str, tuple[Callable[[Copy], object], str, str]] = {
         "entry-kind",
         ":7, kind: expected precertificate, found 'x509'",
     ),
+    "hash prefix": (
+        lambda copy: copy.run("UPDATE leaves SET hash_prefix = 17 WHERE leaf_index = 7"),
+        "leaf-hash",
+        ", found 11: no look-up finds the leaf",
+    ),
     "extra leaf": (
         lambda copy: _more(copy, "leaves", "leaf_index=600;leaf_hash=randomblob(32);hash_prefix=1"),
         "stray",
@@ -187,7 +192,7 @@ TAMPERINGS: dict[str, tuple[Callable[[Copy], object], str, str]] = {
     "lost revocation": (
         lambda copy: copy.run("DELETE FROM revocations WHERE serial = (SELECT min(serial) FROM revocations)"),
         "crl-extra",
-        "expected a stored revocation: what a CRL has shown is never taken back, found none",
+        "expected a stored revocation: what a CRL has shown is taken back by `withdraw` alone, found none",
     ),
     "CRL number": (
         lambda copy: copy.run(

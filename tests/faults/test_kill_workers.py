@@ -126,7 +126,7 @@ def test_killing_workers_loses_nothing_acknowledged(
     with running(service):
         load = Load(service.url, issuer.token(EMAIL))
         with load.running():
-            for _ in range(5):
+            for _ in range(3):
                 load.wait_for(40)
                 victim = chance.choice(service.workers())
                 victim.kill()
@@ -154,7 +154,7 @@ def test_killing_everything_at_once_loses_nothing_acknowledged(
     try:
         service.start()
         with load.running():
-            for _ in range(3):
+            for _ in range(2):
                 load.wait_for(60)
                 service.kill()
                 service.start()

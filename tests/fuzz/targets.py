@@ -1,11 +1,15 @@
 """What is fuzzed: each target takes octets, and may raise a CAError and nothing else."""
 
+import base64
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import ocsp
 
 from ca_service.errors import CAError
 from ca_service.identity.issuer_file import parse_issuer_file
@@ -13,11 +17,24 @@ from ca_service.identity.policies import IssuerPolicy, restrict
 from ca_service.identity.principal import principal_for
 from ca_service.oidc.verifier import TokenVerifier
 from ca_service.pki.keys import KINDS, read_csr, read_public_key
+from ca_service.pki.ocsp import (
+    MAX_CERT_IDS,
+    CertStatus,
+    OcspMalformed,
+    SingleAnswer,
+    build_response,
+    parse_request,
+)
+from ca_service.web.status import decode_ocsp_path
+from tests.support.malformed_ocsp import BODIES, PATHS, Asked
+from tests.support.pki import authority, issue
 from tests.support.signing import csr_pem, new_key, public_der, public_pem
 from tests.unit.oidc.issuer import NOW, b64, jwk, sign
 
 ALLOWED = frozenset(KINDS)
 SMALL_KINDS = ("ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048", "ed25519")
+
+OCSP_NOW = 1_790_000_000
 
 HEADER = b'{"alg":"ES256","kid":"k"}'
 
@@ -157,6 +174,40 @@ def public_key_seeds() -> list[bytes]:
     return [public_pem(key).encode() for key in keys] + [public_der(key) for key in keys]
 
 
+def feed_ocsp_request(content: bytes) -> None:
+    try:
+        asked = parse_request(content)
+    except OcspMalformed as refused:
+        str(refused).encode()
+        return
+    # What is let in must be fit for an answer, and the answer for whoever asked.
+    assert 1 <= len(asked.cert_ids) <= MAX_CERT_IDS
+    # Others are never answered one by one, since no authority is named by them.
+    named = [each for each in asked.cert_ids if each.hash_name in hashlib.algorithms_guaranteed]
+    answers = [SingleAnswer(each, CertStatus.GOOD, OCSP_NOW, OCSP_NOW) for each in named]
+    if not answers:
+        return
+    ours = build_response(authority(), answers, produced_at=OCSP_NOW, nonce=asked.nonce, archive_cutoff=None)
+    assert all(each.der in ours for each in named)
+    assert ocsp.load_der_ocsp_response(ours).response_status is ocsp.OCSPResponseStatus.SUCCESSFUL
+
+
+def feed_ocsp_path(content: bytes) -> None:
+    decode_ocsp_path(content.decode("latin-1"))
+    feed_ocsp_request(decode_ocsp_path(content.decode("utf-8", "replace")))
+
+
+def ocsp_seeds() -> list[bytes]:
+    asked = Asked(issue().certificate, authority().certificate)
+    made = [make(asked) for make, _ in BODIES.values()]
+    return [asked.request(), *(each for each in made if 0 < len(each) <= 2048)]
+
+
+def ocsp_path_seeds() -> list[bytes]:
+    paths = [unquote_to_bytes(path) for path, _ in PATHS.values() if 0 < len(path) <= 2048]
+    return [*paths, *(base64.b64encode(each) for each in ocsp_seeds())]
+
+
 def feed_faulty(content: bytes) -> None:
     """A program with a fault, which shows that faults are found."""
     if content.startswith(b"fau") and content[3:4] == b"l":
@@ -170,5 +221,7 @@ def targets() -> Mapping[str, Target]:
         "token": Target(tokens.feed, tokens.seeds, 4096),
         "csr": Target(feed_csr, csr_seeds, 4096),
         "public-key": Target(feed_public_key, public_key_seeds, 2048),
+        "ocsp-request": Target(feed_ocsp_request, ocsp_seeds, 2048),
+        "ocsp-path": Target(feed_ocsp_path, ocsp_path_seeds, 3072),
         "faulty": Target(feed_faulty, lambda: [b"fau"], 16),
     }

@@ -31,7 +31,7 @@ def fuzz(target: str, folder: Path, *options: str) -> subprocess.CompletedProces
     )
 
 
-@pytest.mark.parametrize("target", ["token", "csr", "public-key"])
+@pytest.mark.parametrize("target", ["token", "csr", "public-key", "ocsp-request", "ocsp-path"])
 def test_nothing_but_our_errors_comes_of_any_octets(target: str, tmp_path: Path) -> None:
     done = fuzz(target, tmp_path)
     found = [f"{path.name}: {path.read_bytes()!r}" for path in tmp_path.iterdir() if path.is_file()]

@@ -9,9 +9,19 @@ from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ca_service.pki.logged import poisoned, read_certificate, read_leaf, signature_of, signature_verifier
+from ca_service.pki.logged import (
+    poisoned,
+    read_certificate,
+    read_leaf,
+    signature_beside,
+    signature_of,
+    signature_verifier,
+)
+from ca_service.pki.precertificates import beside_tbs
 from ca_service.pki.profile import build_precertificate
 from ca_service.pki.sct import precertificate_leaf
+from ca_service.pki.signatures import algorithm_identifier
+from ca_service.vocabulary import format_serial
 from tests.property.test_pki_profile import _LEAVES
 from tests.support.pki import AUTHORITY_KINDS, authority, leaf_profile
 
@@ -28,21 +38,23 @@ def test_a_logged_leaf_is_read_as_it_was_written(leaf: dict[str, Any], kind: str
 
     certificate = read_certificate(read.tbs)
     assert certificate == (
-        profile.serial,
+        bytes.fromhex(format_serial(profile.serial)),
         int(profile.not_before.timestamp()),
         int(profile.not_after.timestamp()),
-        hashlib.sha256(profile.spki).hexdigest(),
+        hashlib.sha256(profile.spki).digest(),
         profile.subject.kind,
         profile.subject.value,
         by.key_id,
         profile.crl_url,
         profile.extensions.get("issuer", ""),
+        algorithm_identifier(by.private_key),
         certificate.extensions,
     )
     message = poisoned(read.tbs, certificate.extensions)
     assert message == x509.load_der_x509_certificate(precertificate.der).tbs_certificate_bytes
     verify = signature_verifier(by.certificate.public_key())
     signature = signature_of(precertificate.der, message)
+    assert signature == signature_beside(beside_tbs(precertificate.der, read.tbs), certificate.algorithm)
     verify(signature, message)
     with pytest.raises(ValueError, match="does not verify"):
         verify(signature, message + b"\0")

@@ -4,10 +4,12 @@ What it signs at the end is signed now, so that programs that know only the real
 """
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +18,9 @@ from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.serving import make_server
 
 from ca_service.app import Service, build_service, create_app
 from ca_service.app.authority_rotation import AuthorityRotation, Prepared
@@ -29,7 +33,7 @@ from ca_service.keys.file import read_private_key
 from ca_service.pki.crl import build_root_crl
 from ca_service.settings import load_settings
 from ca_service.store.database import Database
-from ca_service.vocabulary import RevocationReason, Serial, TimestampMs
+from ca_service.vocabulary import KeyId, RevocationReason, Serial, TimestampMs
 from ca_service.web.dev_idp import DevIdentityProvider
 from tests.support.processes import wait_until
 from tests.support.signing import Issued, prove, public_pem
@@ -54,9 +58,13 @@ class PastService:
         assert self._service is not None
         return self._service
 
+    @cached_property
+    def app(self) -> Flask:
+        return create_app(self.service)
+
     @property
     def client(self) -> FlaskClient:
-        return create_app(self.service).test_client()
+        return self.app.test_client()
 
     def clock(self) -> TimestampMs:
         return TimestampMs(int(self.now.timestamp() * 1000))
@@ -109,6 +117,12 @@ class PastService:
         assert reply.status_code == 200, f"{url}: {reply.status_code}"
         return bytes(reply.data)
 
+    def post(self, url: str, body: bytes, content_type: str, client: FlaskClient | None = None) -> bytes:
+        """What the service, or that of another client, answers to a POST."""
+        reply = (client or self.client).post(urlsplit(url).path, data=body, content_type=content_type)
+        assert reply.status_code == 200, f"{url}: {reply.status_code}"
+        return bytes(reply.data)
+
     def json(self, path: str) -> Any:
         """A JSON document of the service."""
         return json.loads(self.get(path))
@@ -124,33 +138,52 @@ class PastService:
             self.service.authority.root, key, number=2, this_update=self.now, next_update=self.now + days
         )
 
-    def ocsp(self, issued: Issued, folder: Path) -> bytes:
-        """The answer to openssl's own request about a leaf."""
+    def other_crl(self, issued: Issued) -> bytes:
+        """A list of the same key and month, for other certificates."""
+        prefix, _, shard = crl_url(issued.leaf).removesuffix(".crl").rpartition("-")
+        _, key, month = prefix.rsplit("/", 2)
+        name = f"{month}-{(int(shard, 16) + 1) % 16:02x}"
+        not_before = int(issued.leaf.not_valid_before_utc.timestamp())
+        self.service.publication.ensure(KeyId(key), name, not_before)
+        return self.get(f"{prefix}-{name[-2:]}.crl")
+
+    def ocsp(self, issued: Issued, folder: Path, digest: str, client: FlaskClient) -> bytes:
+        """The answer of a service to openssl's own request about the leaf in a folder."""
         openssl(
-            *("ocsp", "-issuer", "issuing.pem", "-sha256", "-cert", "leaf.pem"),
+            *("ocsp", "-issuer", "issuing.pem", f"-{digest}", "-cert", "leaf.pem"),
             *("-no_nonce", "-reqout", "request.der"),
             folder=folder,
         )
         request = (folder / "request.der").read_bytes()
-        path = urlsplit(ocsp_url(issued.leaf)).path
-        reply = self.client.post(path, data=request, content_type="application/ocsp-request")
-        assert reply.status_code == 200
-        return bytes(reply.data)
+        return self.post(ocsp_url(issued.leaf), request, "application/ocsp-request", client)
 
-    def evidence(self, issued: Issued, folder: Path) -> Path:
-        """All that a verifier gathers, in `folder`: chain, answer.der, shard.crl, root.crl, also as PEM."""
-        issued.write(folder)
-        (folder / "answer.der").write_bytes(self.ocsp(issued, folder))
-        for name, der in (("shard", self.crl(issued.leaf)), ("root", self.root_crl())):
-            (folder / f"{name}.crl").write_bytes(der)
-            pem = x509.load_der_x509_crl(der).public_bytes(Encoding.PEM)
-            (folder / f"{name}.crl.pem").write_bytes(pem)
-        return folder
+    def evidence(self, cases: Mapping[str, Issued], folder: Path) -> dict[str, Path]:
+        """All that a verifier gathers about each, in a folder of its own: chain, answers, lists.
 
-    def cli(self, *arguments: str) -> str:
-        """What a command of today prints about the directory; its exit code must be 0."""
+        answer.der is asked for with SHA-256, answer-sha1.der with SHA-1 as most clients do, and
+        delegated.der is like that of a service with delegated signing. shard.crl, other.crl (which is another
+        shard's) and root.crl are there as PEM too.
+        """
+        with delegating(self) as by_delegate:
+            for case, issued in cases.items():
+                place = issued.write(folder / case)
+                for name, digest, client in (
+                    ("answer", "sha256", self.client),
+                    ("answer-sha1", "sha1", self.client),
+                    ("delegated", "sha1", by_delegate.test_client()),
+                ):
+                    (place / f"{name}.der").write_bytes(self.ocsp(issued, place, digest, client))
+                lists = {"shard": self.crl(issued.leaf), "other": self.other_crl(issued)}
+                for name, der in (lists | {"root": self.root_crl()}).items():
+                    (place / f"{name}.crl").write_bytes(der)
+                    pem = x509.load_der_x509_crl(der).public_bytes(Encoding.PEM)
+                    (place / f"{name}.crl.pem").write_bytes(pem)
+        return {case: folder / case for case in cases}
+
+    def cli(self, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
+        """What a command of today prints about the directory; its exit code must be one of `codes`."""
         done = CliRunner().invoke(main, [*arguments, "--config", str(self.folder / "ca.toml")])
-        assert done.exit_code == 0, done.output
+        assert done.exit_code in codes, done.output
         return done.stdout
 
 
@@ -166,6 +199,31 @@ def past_service(folder: Path, founded: datetime) -> Iterator[PastService]:
         yield past
     finally:
         past._service.close()
+
+
+@contextmanager
+def delegating(past: PastService) -> Iterator[Flask]:
+    """The same directory served by a service whose OCSP answers a delegate signs."""
+    environ = {"CASVC_LOGGING__ACCESS": "false", "CASVC_OCSP__SIGNER": "delegated"}
+    service = build_service(load_settings(past.folder / "ca.toml", environ), clock=past.clock)
+    try:
+        yield create_app(service)
+    finally:
+        service.close()
+
+
+@contextmanager
+def serving(app: Flask) -> Iterator[str]:
+    """The URL, on loopback, where a thread serves an application."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def years_ago(years: float) -> datetime:

@@ -196,11 +196,12 @@ class Inspection:
     def _shards(self, database: Database) -> None:
         reads = SqlInspection(database)
         issuing = _by_key_id([*self._subject.chain, *reads.certificates().values()])
+        withdrawn = reads.withdrawn()
         names = sorted(reads.shard_urls())
         for done, (authority_key, name) in enumerate(names, 1):
             shard, listed = reads.shard(authority_key, name)
             if shard is not None:
-                self._say(inspect_shard(shard, issuing.get(authority_key), listed))
+                self._say(inspect_shard(shard, issuing.get(authority_key), listed, withdrawn))
             self._tell("CRL shards", done, len(names))
         self._progress.checked["CRL shards"] = len(names)
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from flask import Blueprint, Response
 
 from ca_service import __version__
-from ca_service.web.openapi import fulcio, log, site, status
-from ca_service.web.openapi.parts import COMPONENTS, JSON
+from ca_service.web.openapi import admin, fulcio, log, site, status
+from ca_service.web.openapi.parts import COMPONENTS, JSON, SCHEMAS
 from ca_service.web.replies import CACHED_FOR_MINUTES, allow_any_origin, bytes_reply
 
-PATHS: JSON = {**fulcio.PATHS, **log.PATHS, **status.PATHS, **site.PATHS}
+PATHS: JSON = {**fulcio.PATHS, **log.PATHS, **status.PATHS, **admin.PATHS, **site.PATHS}
 """The path items of all blueprints of this room that production serves."""
 
 
@@ -28,7 +28,8 @@ def document(more_paths: Mapping[str, object] | None = None) -> JSON:
             "description": (
                 "Every error has the shape of `Problem`; its sentence is also the HTTP reason phrase. JSON "
                 "requests follow protobuf's mapping: lowerCamelCase or snake_case, either base64 alphabet, "
-                "null means absent, unknown members are ignored. Every reply carries `X-Request-Id`."
+                "null means absent, unknown members are ignored; /admin/v1 has snake_case alone and refuses "
+                "them. Every reply carries `X-Request-Id`."
             ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
@@ -37,10 +38,11 @@ def document(more_paths: Mapping[str, object] | None = None) -> JSON:
             {"name": "log", "description": "The transparency log: RFC 6962, and static-ct files."},
             {"name": "status", "description": "Revocation: OCSP, CRLs, and the issuing certificates."},
             {"name": "trust", "description": "What verifiers must know to trust this service."},
+            {"name": "admin", "description": "Administration: find, revoke, block, and the audit record."},
             {"name": "service", "description": "Health, this document, and the page for people."},
         ],
         "paths": {**PATHS, **(more_paths or {})},
-        "components": COMPONENTS,
+        "components": {**COMPONENTS, "schemas": {**SCHEMAS, **admin.SCHEMAS}},
     }
 
 

@@ -15,6 +15,7 @@ HEX_SHA256: JSON = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 
 _PROBLEMS = {
     400: ("BadRequest", "The request cannot be served as it is; the message says why and what to do."),
+    401: ("Unauthorized", "There is no administrator's token in the header Authorization, or no good one."),
     403: ("Forbidden", "The caller may not do this."),
     404: ("NotFound", "What the request names does not exist here."),
     405: ("MethodNotAllowed", "This path is called otherwise; see the header Allow."),
@@ -35,6 +36,7 @@ RATE_LIMIT_HEADERS: JSON = {
 """On calls that are limited by identity or issuer, while a limit is set and can be counted."""
 
 _EXTRA_HEADERS: dict[int, JSON] = {
+    401: {"WWW-Authenticate": {"$ref": "#/components/headers/Challenge"}},
     405: {"Allow": {"$ref": "#/components/headers/Allow"}},
     429: {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}, **RATE_LIMIT_HEADERS},
     503: {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}},
@@ -129,21 +131,23 @@ _ERROR_INFO = closed_object(
     }
 )
 
+SCHEMAS: JSON = {
+    "Problem": closed_object(
+        {
+            "code": {
+                "type": "integer",
+                "description": "google.rpc.Code",
+                "enum": [3, 5, 7, 8, 9, 12, 13, 14, 16],
+            },
+            "message": {"type": "string", "description": "What failed, what was expected, what came."},
+            "details": {"type": "array", "items": ref("ErrorInfo"), "minItems": 1, "maxItems": 1},
+        }
+    ),
+    "ErrorInfo": _ERROR_INFO,
+}
+
 COMPONENTS: JSON = {
-    "schemas": {
-        "Problem": closed_object(
-            {
-                "code": {
-                    "type": "integer",
-                    "description": "google.rpc.Code",
-                    "enum": [3, 5, 7, 8, 9, 12, 13, 14, 16],
-                },
-                "message": {"type": "string", "description": "What failed, what was expected, what came."},
-                "details": {"type": "array", "items": ref("ErrorInfo"), "minItems": 1, "maxItems": 1},
-            }
-        ),
-        "ErrorInfo": _ERROR_INFO,
-    },
+    "schemas": SCHEMAS,
     "responses": {
         name: _problem_response(status, description) for status, (name, description) in _PROBLEMS.items()
     },
@@ -158,6 +162,7 @@ COMPONENTS: JSON = {
         "RateLimitReset": _header(
             "Seconds until all of them are there again.", {"type": "integer", "minimum": 1}
         ),
+        "Challenge": _header("How to authenticate (RFC 6750 §3).", {"type": "string"}),
         "Allow": _header("The methods this path is called with.", {"type": "string"}),
         "ETag": _header("Names these very octets; send it back as If-None-Match.", {"type": "string"}),
         "LastModified": _header("When this was signed.", {"type": "string"}),
@@ -169,7 +174,14 @@ COMPONENTS: JSON = {
             "scheme": "bearer",
             "bearerFormat": "JWT",
             "description": "An ID token of one of the issuers that /api/v2/configuration lists.",
-        }
+        },
+        "administratorToken": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "An ID token of one of the issuers that /admin/v1/login-options lists, for the "
+            "audience it names and no other.",
+        },
     },
 }
 

@@ -17,7 +17,7 @@ from tests.unit.oidc.issuer import Provider
 
 CALLERS = 48
 """More than two workers have threads."""
-TURNS = ("one", "two", "three")
+TURNS = ("one", "two")
 """Each with an issuer that is not known yet."""
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import update
 
 from ca_service.authority.ports import CrlBuilder, CrlShard
 from ca_service.authority.publication import PublishedCrl
-from ca_service.errors import StoreUnavailable
+from ca_service.errors import ConfigurationError, StoreUnavailable
 from ca_service.pki.crl import verify_crl
 from ca_service.store.schema import crl_shards
 from ca_service.store.shards import SqlShards
@@ -129,3 +129,13 @@ def test_names_of_no_shard_have_no_crl(small: SmallAuthority) -> None:
     key, _ = crl_place(small.issue())
     assert small.publication.crl(key, "1999-01-00") is None
     assert small.publication.crl("0" * 40, "2026-11-00") is None
+
+
+def test_a_missing_key_of_an_earlier_authority_is_named(small: SmallAuthority) -> None:
+    small.issue()
+    small.publication.check_keys()
+    stranger = KeyId("0" * 40)
+    with small.database.writing() as connection:
+        connection.execute(update(crl_shards).values(authority_key=stranger))
+    with pytest.raises(ConfigurationError, match="0{40}, which this host has not"):
+        small.publication.check_keys()

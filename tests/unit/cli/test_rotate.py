@@ -160,10 +160,11 @@ class Interrupted(BaseException):
 
 
 def _rotation(settings: Settings, database: Database) -> AuthorityRotation:
-    def clock() -> TimestampMs:
-        return TimestampMs(int(datetime.now(UTC).timestamp() * 1000))
+    return AuthorityRotation(settings, database, _now, ACTOR, guard_of(settings, database))
 
-    return AuthorityRotation(settings, database, clock, ACTOR, guard_of(settings, database))
+
+def _now() -> TimestampMs:
+    return TimestampMs(int(datetime.now(UTC).timestamp() * 1000))
 
 
 STEPS: dict[str, tuple[object, str, bool]] = {

@@ -82,7 +82,7 @@ def test_a_misspelt_name_is_refused_with_the_nearest_one(file: Path) -> None:
     ("lines", "sentence"),
     [
         ("[server]\nworkers = 'many'", r"\[server\] workers in .*ca.toml: expected .*integer.*, not 'many'"),
-        ("[authority]\nlifetime_seconds = 59", r"lifetime_seconds .* greater than or equal to 60, not 59"),
+        ("[authority]\nlifetime_seconds = 29", r"lifetime_seconds .* greater than or equal to 30, not 29"),
         ("[authority]\nlifetime_seconds = 86401", r"less than or equal to 86400"),
         ("[crl]\nvalid_hours = 12\nrefresh_hours = 12", r"refresh_hours .* less than \[crl\] valid_hours"),
         ("[metrics]\nbind = '127.0.0.1:5555'", r"\[metrics\] bind .* another port than \[server\] bind"),

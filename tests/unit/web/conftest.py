@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import cast
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -15,6 +16,7 @@ from ca_service.authority.issuance import CsrProof, IssuedChain, PublicKeyProof
 from ca_service.authority.log import LogIdentity
 from ca_service.authority.ports import LogEntry, TreeHead
 from ca_service.authority.publication import ListedCrl, PublishedCrl
+from ca_service.authority.revocation import RevocationDesk
 from ca_service.authority.static_log import LogAddress, StaticLog
 from ca_service.authority.status import OcspAnswer
 from ca_service.identity.issuers import Issuer, IssuerDirectory, IssuerType
@@ -22,8 +24,9 @@ from ca_service.merkle import tree
 from ca_service.merkle.tiles import TILE_WIDTH, Tile
 from ca_service.pki.authority_certificates import Authority, create_intermediate, create_root
 from ca_service.vocabulary import LeafIndex, LogId, Serial, TimestampMs
-from ca_service.web import fulcio, health, home, log, openapi, static_log, status, trust
+from ca_service.web import admin, fulcio, health, home, log, openapi, static_log, status, trust
 from ca_service.web.application import AccessRecord, base_app
+from tests.unit.web.administration import FakeDesk, FakeGate
 
 NOW = 1_795_420_800
 """2026-11-23T08:00:00Z."""
@@ -33,6 +36,10 @@ MALFORMED = bytes.fromhex("30030a0101")
 
 ADDRESS = LogAddress(
     "https://ca.example/ctlog/2026", datetime(2026, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)
+)
+
+LOGIN = admin.LoginOptions(
+    "ca-service-admin", "ca-service-admin", ("openid", "email"), ("https://staff.example.com",)
 )
 
 
@@ -184,6 +191,8 @@ class World:
     crls: FakeCrls
     trust: FakeTrust
     issuers: IssuerDirectory
+    desk: FakeDesk = field(default_factory=FakeDesk)
+    gate: FakeGate = field(default_factory=FakeGate)
     documents: dict[str, Mapping[str, object]] = field(default_factory=dict)
     checks: dict[str, str | None] = field(default_factory=dict)
     records: list[AccessRecord] = field(default_factory=list)
@@ -206,6 +215,7 @@ class World:
             static_log.blueprint({"2026": StaticLog(identity, self.reader, ADDRESS)}),
             status.blueprint(self.responder, self.crls, self.trust),
             trust.blueprint(self.trust, lambda: self.documents),
+            admin.blueprint(cast("RevocationDesk", self.desk), self.gate, LOGIN),
             health.blueprint(lambda: self.checks),
             home.blueprint(addresses, lambda: self.issuers, self.trust, logs, lambda: self.documents),
             openapi.blueprint(openapi.document()),
