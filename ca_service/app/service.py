@@ -54,6 +54,8 @@ from ca_service.web.dev_idp import DevIdentityProvider
 
 _HOUSEKEEPING_SECONDS = 30.0
 _RELAXED_MARK_SECONDS = 1.0
+_RECENT_MS = 100
+"""How old an answer may be that the sequencer asks for again, under its lock, before anything is logged."""
 _LOG = logging.getLogger("ca_service")
 
 
@@ -208,7 +210,7 @@ def build_service(
             sign_with_log_key=log_keys.sign,
             verify_token=tokens.verify,
             sequencer=sharded_log.sequencer,
-            blocks=SqlBlocks(database, clock),
+            blocks=SqlBlocks(database, clock, fresh_ms=_RECENT_MS),
             publication=publication,
             policy=IssuancePolicy(
                 lifetime_seconds=settings.authority.lifetime_seconds,
@@ -221,7 +223,7 @@ def build_service(
             random_bytes=os.urandom,
             observer=observer,
             admission=_admission(settings, limiter),
-            require_newest=guard.refuse_when_behind,
+            require_newest=_lately(guard.refuse_when_behind),
         ),
         revocations=revocations,
         responder=StatusResponder(
@@ -320,6 +322,20 @@ def _admission(settings: Settings, limiter: RateLimiter) -> Admission:
     limits = RateLimits(settings.limits.identity_per_minute, settings.limits.issuer_per_minute)
     # The same for every node of this service, and for no other service in the same Redis.
     return Admission(limiter, limits, namespace=settings.service.url)
+
+
+def _lately(check: Callable[[], object]) -> Callable[[], None]:
+    """Ask only when it went well longer than a moment ago; for what is checked again under a lock."""
+    well_until = 0.0
+
+    def ask() -> None:
+        nonlocal well_until
+        now = time.monotonic()
+        if now >= well_until:
+            check()
+            well_until = now + _RECENT_MS / 1000
+
+    return ask
 
 
 def _export(settings: Settings, log: ShardedLog, observer: PrometheusObserver) -> LogExport | None:
