@@ -16,6 +16,7 @@ from collections import deque
 from typing import Any
 
 from gunicorn.http.body import LengthReader
+from gunicorn.http.wsgi import Response, create
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
@@ -80,6 +81,31 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
         if self.gathered:
             self.parser.unreader.unread(self.gathered)
             self.gathered = b""
+
+
+class OneWrite(Response):  # type: ignore[misc]  # gunicorn ships no types
+    """A response whose head goes out with the first octets of its body: one call, one packet."""
+
+    head = b""
+    headers_sent: bool
+
+    def send_headers(self) -> None:
+        """Keep the head for what follows."""
+        if not self.headers_sent:
+            lines = [f"{name}: {value}\r\n" for name, value in self.headers]
+            self.head = "".join([*self.default_headers(), *lines, "\r\n"]).encode("latin-1")
+            self.headers_sent = True
+
+    def _emit_body(self, data: bytes) -> None:
+        head, self.head = self.head, b""
+        self.sock.sendall(head + (b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data))
+
+    def close(self) -> None:
+        """Send what is left: the head of an empty body, the end of one in chunks."""
+        self.send_headers()
+        end = self.head + (b"0\r\n\r\n" if self.chunked else b"")
+        if end:
+            self.sock.sendall(end)
 
 
 class TurnsWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
@@ -232,6 +258,31 @@ class TurnsWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
                 self.epoll.register(connection.number, select.EPOLLIN | select.EPOLLRDHUP)
         else:
             self._hang_up(connection)
+
+    def handle_request(self, request: Any, connection: Connection) -> bool:
+        """Call the application and send what it answers; False when the connection is to be closed."""
+        response, environ = create(
+            request, connection.sock, connection.client, connection.server, self.cfg, response_class=OneWrite
+        )
+        environ["wsgi.multithread"] = True
+        if not self.alive or len(self.keepalived_conns) >= self.max_keepalived:
+            response.force_close()
+        try:
+            body = self.wsgi(environ, response.start_response)
+            try:
+                for octets in body:
+                    response.write(octets)
+                response.close()
+            finally:
+                if hasattr(body, "close"):
+                    body.close()
+        except Exception:
+            if response.headers_sent and not response.head:
+                # A second answer on the same connection would be taken for the rest of the first.
+                self.log.exception("a reply was cut off")
+                return False
+            raise
+        return not response.should_close()
 
     def _keepalive_after(self, connection: Connection, keepalive: bool) -> bool:
         if not keepalive:

@@ -168,10 +168,10 @@ def _client_key(spki: bytes, allowed: frozenset[str]) -> ClientKey:
     if len(spki) == _P256_LENGTH and spki.startswith(_P256) and "ecdsa-p256" in allowed:
         # What nearly every client sends, in the one form that DER gives it.
         try:
-            public_key = ec.EllipticCurvePublicKey.from_encoded_point(_P256_CURVE, spki[len(_P256) - 1 :])
+            on_curve = ec.EllipticCurvePublicKey.from_encoded_point(_P256_CURVE, spki[len(_P256) - 1 :])
         except ValueError:
             raise _refused("it is not a point of its curve", "ecdsa-p256", allowed) from None
-        return ClientKey(public_key, spki, "ecdsa-p256")
+        return ClientKey(on_curve, spki, "ecdsa-p256")
     try:
         algorithm, bits = der.elements(der.only(spki, der.SEQUENCE))
         identifier, *parameters = der.elements(algorithm.content)
