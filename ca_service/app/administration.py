@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from ca_service.app.issuers import is_development_issuer
 from ca_service.app.material import content_of
@@ -16,6 +17,7 @@ from ca_service.identity.issuers import DEFAULT_ALGORITHMS, Issuer, IssuerDirect
 from ca_service.oidc.verifier import TokenVerifier
 from ca_service.outbound.client import OutboundClient
 from ca_service.settings import Settings
+from ca_service.settings.forms import is_loopback
 from ca_service.web.admin import LoginOptions
 from ca_service.web.dev_idp import DevIdentityProvider
 
@@ -43,6 +45,7 @@ class AdministratorIssuers:
         for issuer in self.current().issuers:
             try:
                 check_issuer(issuer)
+                _refuse_open_http(issuer)
             except ValueError as problem:
                 raise ConfigurationError(
                     f"[[admin_role]] in {settings.origin.file}: issuer {issuer.issuer_url}: {problem}"
@@ -67,6 +70,13 @@ class AdministratorIssuers:
         )
 
 
+def _refuse_open_http(issuer: Issuer) -> None:
+    """Whoever is on the way to a provider in plain http could make themselves an administrator."""
+    parts = urlsplit(issuer.issuer_url)
+    if parts.scheme != "https" and not is_loopback(f"{parts.hostname}:0"):
+        raise ValueError("issuer-url must be https, since administrators' keys come from there")
+
+
 @dataclass(frozen=True)
 class Administration:
     """What the web application needs: the gate, and where a login may start."""
@@ -86,8 +96,7 @@ def administration_of(
     observer: Observer,
 ) -> Administration:
     """Join the gate as the settings say; raises ConfigurationError naming the [[admin_role]] at fault."""
-    rules = _rules(settings, dev)
-    issuers = AdministratorIssuers(settings, rules, signing)
+    rules, issuers = read_administrators(settings, signing, dev)
     client_id = settings.admin.client_id or settings.admin.audience
     if rules:
         _log.info("administration over the network is open to %d rules of [[admin_role]]", len(rules))
@@ -121,6 +130,14 @@ def administration_of(
         issuers=tuple(issuer.issuer_url for issuer in issuers.current().issuers),
     )
     return Administration(gate, login)
+
+
+def read_administrators(
+    settings: Settings, signing: Callable[[], IssuerDirectory], dev: DevIdentityProvider | None = None
+) -> tuple[tuple[RoleRule, ...], AdministratorIssuers]:
+    """Read who administers and whom they come from; raises ConfigurationError naming the [[admin_role]]."""
+    rules = _rules(settings, dev)
+    return rules, AdministratorIssuers(settings, rules, signing)
 
 
 def _rules(settings: Settings, dev: DevIdentityProvider | None) -> tuple[RoleRule, ...]:

@@ -4,7 +4,7 @@ Adapters live on floor 3. A comment under a method is its contract: every adapte
 suite in tests/contract holds all adapters of a port to it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -435,6 +435,14 @@ class HighWaterMark(Protocol):
 
         Under a lock that holds between processes. Never goes backwards: ValueError when `following` does
         not cover `seen`. Raises MarkMissing, MarkUnavailable.
+        """
+        ...
+
+    def change(self, made: Callable[[Mark], Mark]) -> None:
+        """Put what `made` makes of the mark in its place, durably, under the lock of `advance`.
+
+        It is kept when it comes back unchanged. For changes that many make: nobody has to try again.
+        Raises as `advance` does, and what `made` raises.
         """
         ...
 

@@ -113,17 +113,16 @@ class RollbackGuard:
             return
         began = perf_counter()
         self._remember(log_id, head)
-        for _ in range(_ATTEMPTS):
-            mark = self._read()
+
+        def risen(mark: Mark) -> Mark:
             seen = mark.logs.get(log_id)
             if seen is not None:
                 self._verify_log(log_id, seen, head)
                 if seen.tree_size >= head.tree_size:
-                    break
-            if self._mark.advance(mark, mark.with_log(log_id, head)):
-                break
-        else:
-            raise self._busy()
+                    return mark
+            return mark.with_log(log_id, head)
+
+        self._mark.change(risen)
         if self._observer is not None:
             self._observer.duration("high_water_mark", perf_counter() - began)
 

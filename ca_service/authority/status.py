@@ -28,7 +28,7 @@ _LONGEST_CACHED_REQUEST = 1024
 """Octets; a request for one certificate has about a hundred, and only such are worth memory."""
 
 _RETENTION = timedelta(days=3653)
-"""Ten years, for which answers are given after a certificate's expiry (RFC 6960 §4.4.4)."""
+"""Ten years at least, for which answers are given after a certificate's expiry (RFC 6960 §4.4.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,8 @@ class StatusResponder:
             singles,
             produced_at=this_update,
             nonce=asked.nonce,
-            archive_cutoff=this_update - _RETENTION,
+            # Nothing is forgotten as long as the key signs, which may be longer.
+            archive_cutoff=min(this_update - _RETENTION, authority.certificate.not_valid_before_utc),
         )
         all_issued = all(status.issued for status in statuses)
         until = int(next_update.timestamp())

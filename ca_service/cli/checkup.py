@@ -2,32 +2,32 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ca_service.app import material
+from ca_service.app.administration import read_administrators
 from ca_service.app.authorities import read_authorities
 from ca_service.app.issuers import read_issuers
 from ca_service.app.ocsp_delegates import OcspDelegates
 from ca_service.app.rollback import guard_of
-from ca_service.app.root_crls import read_root_crl
 from ca_service.authority.authorities import Authorities
 from ca_service.authority.log import CLOCK_TOLERANCE_MS
 from ca_service.authority.log_shards import LogShard, ShardState
 from ca_service.authority.ports import TreeHead
 from ca_service.cache.redis_server import RedisRateLimiter
+from ca_service.cli.findings import FAILED, GOOD, WARNING, Finding
 from ca_service.cli.host import Unobserved, clock
 from ca_service.cli.serve import refuse_open_http
+from ca_service.cli.status_checkup import delegate, root_crl
 from ca_service.errors import CAError, ConfigurationError
 from ca_service.files.high_water_mark import MarkFile
 from ca_service.identity.issuers import Issuer
 from ca_service.merkle.checkpoint import tree_head_input
 from ca_service.oidc.discovery import fetch_keys
 from ca_service.outbound.client import OutboundClient
-from ca_service.pki.authority_certificates import Authority
 from ca_service.pki.signatures import verify_sha256
 from ca_service.settings import Settings
 from ca_service.store.database import Database
@@ -36,20 +36,7 @@ from ca_service.store.logs import SqlLogReader
 from ca_service.store.shards import SqlShards
 from ca_service.vocabulary import format_seconds, format_time
 
-GOOD, WARNING, FAILED = "good", "warning", "failed"
-
 _SOON_ISSUES = timedelta(days=90)
-_SOON_CRL = timedelta(days=60)
-_SOON_DELEGATE = timedelta(days=6)  # renewed when it has seven
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at: good, a warning (works today), or failed."""
-
-    check: str
-    verdict: str
-    detail: str
 
 
 def examine(settings: Settings, *, ask_issuers: bool) -> Iterator[Finding]:
@@ -65,16 +52,17 @@ def examine(settings: Settings, *, ask_issuers: bool) -> Iterator[Finding]:
     if authorities is not None:
         issuing = authorities.issuing(int(now.timestamp()))
         yield from _authorities(authorities, now)
-        yield from _guarded("root CRL", lambda: _root_crl(settings, issuing, now))
+        yield from _guarded("root CRL", lambda: root_crl(settings, issuing, now))
         if settings.ocsp.signer == "delegated":
             delegates = OcspDelegates(settings.ocsp.delegates_dir, secret, clock)
-            yield from _guarded("OCSP responder", lambda: _delegate(delegates, issuing, now))
+            yield from _guarded("OCSP responder", lambda: delegate(delegates, issuing, now))
         keys = material.LogKeys(settings, issuing, secret)
     yield from _root_key(settings)
     yield from _database(settings, keys, authorities)
     yield from _guarded("high-water mark", lambda: _mark(settings))
     yield from _guarded("redis", lambda: _redis(settings))
     yield from _guarded("issuers", lambda: _issuers(settings, ask=ask_issuers))
+    yield from _guarded("administrators", lambda: _administrators(settings, ask=ask_issuers))
 
 
 def _guarded(check: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -112,32 +100,6 @@ def _authorities(authorities: Authorities, now: datetime) -> Iterator[Finding]:
         elif authority is not issuing:
             told = f"{authority.key_id}: since {starts}, issues no more; signs CRLs and OCSP answers until"
             yield Finding("earlier authority", GOOD, f"{told} {format_time(authority.not_after)}")
-
-
-def _root_crl(settings: Settings, authority: Authority, now: datetime) -> Iterator[Finding]:
-    crl = read_root_crl(settings, authority.root).published
-    next_update = datetime.fromtimestamp(crl.next_update, UTC)
-    if now >= next_update:
-        verdict, advice = (
-            FAILED,
-            "verifiers that ask for it refuse every certificate; `ca-service root-crl`",
-        )
-    elif now >= next_update - _SOON_CRL:
-        verdict, advice = WARNING, "renew it soon, with the root key: `ca-service root-crl`"
-    else:
-        verdict, advice = GOOD, f"signed {format_seconds(crl.this_update)}"
-    yield Finding("root CRL", verdict, f"valid until {format_time(next_update)}; {advice}")
-
-
-def _delegate(delegates: OcspDelegates, authority: Authority, now: datetime) -> Iterator[Finding]:
-    signer, path = delegates.present(authority), delegates.path(authority)
-    if signer is None:
-        yield Finding("OCSP responder", GOOD, f"none in {path} yet; made when it is first needed")
-    elif signer.not_after - now < _SOON_DELEGATE:
-        told = f"{path} signs until {format_time(signer.not_after)} and was not renewed; can it be written?"
-        yield Finding("OCSP responder", WARNING, told)
-    else:
-        yield Finding("OCSP responder", GOOD, f"{path} signs until {format_time(signer.not_after)}")
 
 
 def _root_key(settings: Settings) -> Iterator[Finding]:
@@ -263,6 +225,21 @@ def _issuers(settings: Settings, *, ask: bool) -> Iterator[Finding]:
             GOOD,
             f"{_rules(issuer)}; a pattern, each * for letters, digits, - and _, so there is nobody to ask",
         )
+
+
+def _administrators(settings: Settings, *, ask: bool) -> Iterator[Finding]:
+    signing = read_issuers(settings)
+    rules, issuers = read_administrators(settings, lambda: signing)
+    if not rules:
+        yield Finding("administrators", GOOD, "none over the network: there is no [[admin_role]]")
+    client = OutboundClient(settings.oidc.private_networks)
+    for issuer in issuers.current().issuers:
+        roles = sorted({rule.role for rule in rules if rule.issuer == issuer.issuer_url})
+        labels = " and ".join(role.label for role in roles)
+        about = f"{labels}, audience {issuer.client_id} alone"
+        yield Finding(f"administrators of {issuer.issuer_url}", GOOD, about)
+        if ask and signing.find(issuer.issuer_url) is None:  # the others were asked above
+            yield from _asked(issuer, client)
 
 
 def _asked(issuer: Issuer, client: OutboundClient) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from ca_service.cli.group import ANSWER_IS_NO, DONE
 from ca_service.cli.options import config_option, json_option
 
 if TYPE_CHECKING:
-    from ca_service.cli.checkup import Finding
+    from ca_service.cli.findings import Finding
     from ca_service.settings import Settings
 
 _MARKS = {"good": "ok  ", "warning": "note", "failed": "FAIL"}
@@ -29,7 +29,8 @@ def doctor(settings: "Settings", offline: bool, as_json: bool) -> int:
 
     Exit code 1 when a check failed.
     """
-    from ca_service.cli.checkup import FAILED, examine
+    from ca_service.cli.checkup import examine
+    from ca_service.cli.findings import FAILED
     from ca_service.settings.reading import setting_names, shown
 
     sources = settings.origin.sources

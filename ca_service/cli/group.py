@@ -38,6 +38,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "audit": "ca_service.cli.audit:audit",
         "login": "ca_service.cli.login:login",
         "status": "ca_service.cli.status:status",
+        "crl": "ca_service.cli.crl:crl",
         "verify-inclusion": "ca_service.cli.verify_inclusion:verify_inclusion",
     },
     "Develop": {

@@ -4,6 +4,7 @@ import base64
 import binascii
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from ca_service.vocabulary import Serial, parse_serial
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A certificate by its serial, and itself when a file was given."""
+    """A certificate by its serial, itself when a file was given, and the bundle (JSON) when it was one."""
 
     serial: Serial
     certificate: x509.Certificate | None
+    bundle: Mapping[str, Any] | None = None
 
 
 class SubjectArgument(click.ParamType[Subject]):
@@ -35,7 +37,8 @@ class SubjectArgument(click.ParamType[Subject]):
             if value == "-" or Path(value).is_file():
                 content = sys.stdin.buffer.read() if value == "-" else Path(value).read_bytes()
                 certificate = read_certificate(content)
-                return Subject(Serial(certificate.serial_number), certificate)
+                bundle = json.loads(content) if content.lstrip().startswith(b"{") else None
+                return Subject(Serial(certificate.serial_number), certificate, bundle)
             if "/" in value or "." in value:
                 self.fail(f"there is no file {value}", param, ctx)
             return Subject(parse_serial(value), None)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,6 +73,15 @@ class MarkFile:
             if self.path.exists():
                 raise AlreadyExists(f"there is a high-water mark in {self.path} already; it is kept")
             self._write_whole(mark, 0)
+
+    def change(self, made: Callable[[Mark], Mark]) -> None:
+        """Put what `made` makes of the mark there, durably; as `advance`, but that nothing comes between."""
+        with self._locked():
+            following = made((found := self._read_anew()).mark)
+            if not found.mark.is_covered_by(following):
+                raise ValueError("a high-water mark only rises")
+            if following != found.mark or self._unsure:
+                self._write_half(following, found)
 
     def advance(self, seen: Mark, following: Mark) -> bool:
         """Put `following` in the place of `seen`, durably; False when another than `seen` stands there.

@@ -61,7 +61,8 @@ def is_email_address(text: str) -> bool:
 
 
 def uri_name(text: str) -> str:
-    """Return the URI as a certificate holds it, with other characters percent-encoded (RFC 5280 §4.2.1.6).
+    """Return the URI as a certificate holds it: the scheme in lower case, as Fulcio writes it, and characters
+    that no URI has percent-encoded (RFC 5280 §4.2.1.6).
 
     Raises ValueError: no scheme, control characters, a stray percent sign, or over 2048 characters.
     """
@@ -71,7 +72,8 @@ def uri_name(text: str) -> str:
         raise ValueError("it has no scheme such as https:")
     if _STRAY_PERCENT.search(text):
         raise ValueError("it has a percent sign that encodes nothing")
-    encoded = quote(text, safe=_URI_CHARACTERS)
+    scheme, colon, rest = text.partition(":")
+    encoded = scheme.lower() + colon + quote(rest, safe=_URI_CHARACTERS)
     if len(encoded) > _MAX_URI:
         raise ValueError(f"it is longer than {_MAX_URI} characters")
     return encoded

@@ -21,7 +21,9 @@ from ca_service.vocabulary import format_seconds
 LEEWAY = 30
 """Seconds an issuer's clock may be ahead of ours in `iat` and `nbf`; `exp` gets none."""
 
-_MAX_LIFETIME = 10 * 366 * 86_400
+_MAX_DAYS = 400
+"""How far ahead `exp` may be: no ID token lives that long, and Kubernetes' longest have one year."""
+
 _LATEST = 253_402_300_799
 _MAX_SHOWN = 200
 
@@ -112,11 +114,12 @@ def _check_times(claims: Mapping[str, object], now: int) -> None:
             received=format_seconds(int(expires)),
             now=format_seconds(now),
         )
-    if expires > now + _MAX_LIFETIME:
+    latest = now + _MAX_DAYS * 86_400
+    if expires > latest:
         raise TokenClaimInvalid(
-            f"the token's claim 'exp' says {format_seconds(int(expires))}, more than ten years ahead",
+            f"the token's claim 'exp' says {format_seconds(int(expires))}, more than {_MAX_DAYS} days ahead",
             claim="exp",
-            expected=f"earlier than {format_seconds(now + _MAX_LIFETIME)}",
+            expected=f"no later than {format_seconds(latest)}",
             received=format_seconds(int(expires)),
         )
     for name in ("iat", "nbf"):

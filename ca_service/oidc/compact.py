@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from joserfc.util import urlsafe_b64decode
 
-from ca_service.errors import TokenAlgorithmRefused, TokenKeyUnknown, TokenMalformed
+from ca_service.errors import TokenAlgorithmRefused, TokenMalformed
 from ca_service.identity.claims import json_kind
 from ca_service.oidc.strict_json import read_object
 
@@ -18,10 +18,10 @@ _MAX_KEY_ID = 256
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What of a token's header counts: the algorithm and the id of the key."""
+    """What of a token's header counts: the algorithm and the id of the key, None when it names none."""
 
     algorithm: str
-    key_id: str
+    key_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class CompactToken:
 def read_token(token: str) -> CompactToken:
     """Take a token apart.
 
-    Raises TokenMalformed (size, dots, base64url, JSON), TokenAlgorithmRefused (no algorithm named) or
-    TokenKeyUnknown (no `kid`). The work is linear, and size and dots are looked at before anything else.
+    Raises TokenMalformed (size, dots, base64url, JSON) or TokenAlgorithmRefused (no algorithm named). The
+    work is linear, and size and dots are looked at before anything else.
     """
     if len(token) > MAX_TOKEN:
         raise TokenMalformed(
@@ -99,14 +99,7 @@ def _read_header(encoded: str) -> Header:
             received="none",
         )
     key_id = header.get("kid")
-    if key_id is None:
-        raise TokenKeyUnknown(
-            "the identity token's header names no key ('kid'); expected the id of one of the issuer's keys",
-            part="header",
-            expected="'kid'",
-            received="none",
-        )
-    if not isinstance(key_id, str) or not 0 < len(key_id) <= _MAX_KEY_ID:
+    if key_id is not None and (not isinstance(key_id, str) or not 0 < len(key_id) <= _MAX_KEY_ID):
         expected = f"a string of 1 to {_MAX_KEY_ID} characters"
         raise TokenMalformed(
             f"the identity token's 'kid' must be {expected}",

@@ -69,15 +69,17 @@ class TokenVerifier:
                 expected=", ".join(issuer.algorithms),
                 received=came,
             )
-        # (3) The key, by its id, among those the issuer publishes.
-        keys = self._keys_for(parts.header, issuer, issuer_url)
+        # (3) The key, by its id, among those the issuer publishes. An unsigned token names none, and has been
+        # refused for that already.
+        key_id = _key_id(parts.header)
+        keys = self._keys_for(key_id, parts.header.algorithm, issuer, issuer_url)
         # (4) The signature over header and payload as they came.
         if not any(key.verify(parts.header.algorithm, parts.signing_input, parts.signature) for key in keys):
             raise TokenSignatureInvalid(
-                f"the token's signature does not verify with key {shown(parts.header.key_id)} that issuer "
+                f"the token's signature does not verify with key {shown(key_id)} that issuer "
                 f"{issuer_url} publishes",
                 issuer=issuer_url,
-                key_id=bare(parts.header.key_id),
+                key_id=bare(key_id),
                 expected="a signature of this key over the token's header and payload",
                 received="another signature, or an altered token",
             )
@@ -112,36 +114,49 @@ class TokenVerifier:
             )
         return issuer, issuer_url
 
-    def _keys_for(self, header: Header, issuer: Issuer, issuer_url: str) -> tuple[VerificationKey, ...]:
+    def _keys_for(
+        self, key_id: str, algorithm: str, issuer: Issuer, issuer_url: str
+    ) -> tuple[VerificationKey, ...]:
         key_set = self._built_in.get(issuer_url)
         if key_set is None:
             key_set = self._cache.keys(issuer, issuer_url)
-            if header.key_id not in key_set.keys and header.key_id not in key_set.refused:
+            if key_id not in key_set.keys and key_id not in key_set.refused:
                 key_set = self._cache.newer_keys(issuer, issuer_url, key_set)
-        return _fitting(key_set, header, issuer_url)
+        return _fitting(key_set, key_id, algorithm, issuer_url)
 
 
-def _fitting(key_set: KeySet, header: Header, issuer_url: str) -> tuple[VerificationKey, ...]:
-    named = key_set.keys.get(header.key_id, ())
-    fitting = tuple(key for key in named if header.algorithm in key.algorithms)
+def _key_id(header: Header) -> str:
+    if header.key_id is None:
+        raise TokenKeyUnknown(
+            "the identity token's header names no key ('kid'); expected the id of one of the issuer's keys",
+            part="header",
+            expected="'kid'",
+            received="none",
+        )
+    return header.key_id
+
+
+def _fitting(key_set: KeySet, key_id: str, algorithm: str, issuer_url: str) -> tuple[VerificationKey, ...]:
+    named = key_set.keys.get(key_id, ())
+    fitting = tuple(key for key in named if algorithm in key.algorithms)
     if fitting:
         return fitting
     if named:
         usable = sorted(set().union(*(key.algorithms for key in named)))
         raise TokenKeyRefused(
-            f"key {shown(header.key_id)} of issuer {issuer_url} is for {', '.join(usable)}, "
-            f"but the token is signed with {header.algorithm}",
+            f"key {shown(key_id)} of issuer {issuer_url} is for {', '.join(usable)}, "
+            f"but the token is signed with {algorithm}",
             issuer=issuer_url,
-            key_id=bare(header.key_id),
+            key_id=bare(key_id),
             expected=", ".join(usable),
-            received=header.algorithm,
+            received=algorithm,
         )
-    if header.key_id in key_set.refused:
-        why = key_set.refused[header.key_id]
+    if key_id in key_set.refused:
+        why = key_set.refused[key_id]
         raise TokenKeyRefused(
-            f"key {shown(header.key_id)} of issuer {issuer_url} is not used: {why}",
+            f"key {shown(key_id)} of issuer {issuer_url} is not used: {why}",
             issuer=issuer_url,
-            key_id=bare(header.key_id),
+            key_id=bare(key_id),
             expected="RSA of at least 2048 bits, ECDSA or Ed25519",
             received=why,
         )

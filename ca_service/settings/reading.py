@@ -276,7 +276,9 @@ def _description(name: str) -> str:
 
 
 def _lower(sentence: str) -> str:
-    text = sentence.removeprefix("Input should be ").removeprefix("Input should ")
+    if sentence.startswith("Tuple should have at least 1 item"):
+        return "a list that is not empty"
+    text = sentence.removeprefix("Input should be ").removeprefix("Input should ").partition(", unable to")[0]
     return text if text[:2].isupper() else text[:1].lower() + text[1:]
 
 

@@ -23,6 +23,9 @@ WRITING = "ca_service_writing"
 
 POOL_SIZE = 8
 
+_TURN_SECONDS = 0.008
+"""How long a process goes on writing into SQLite's file while others wait: some batches."""
+
 
 class DatabaseServer(Protocol):
     """What differs between the databases."""
@@ -70,6 +73,7 @@ class SqliteFile:
             )
         self.path = (folder / url.database).absolute()
         self._lock_timeout = lock_timeout
+        self._turns: dict[str, float] = {}
         self._uri = f"file:{quote(str(self.path))}?mode=rw"
 
     def prepare(self) -> None:
@@ -120,14 +124,20 @@ class SqliteFile:
     @contextmanager
     def _flock(self, suffix: str, within: float | None = None) -> Iterator[None]:
         patience = self._lock_timeout if within is None else min(within, self._lock_timeout)
-        deadline = time.monotonic() + patience
-        # Who has just released the lock could take it again before anybody who sleeps between two tries
-        # wakes up. The turnstile prevents that: one waiter stands in it until the lock is its own.
-        turnstile = self._locked(f"{suffix}.turnstile", deadline, patience)
-        try:
-            lock = self._locked(suffix, deadline, patience)
-        finally:
-            os.close(turnstile)
+        now = time.monotonic()
+        deadline = now + patience
+        # A process keeps its turn for some batches: to hand the lock over takes a wake-up, and meanwhile
+        # nobody writes. After it, who has just released the lock could take it again before anybody who
+        # sleeps between two tries wakes up. The turnstile prevents that: one waiter stands in it until the
+        # lock is its own.
+        lock = self._try_lock(suffix) if now < self._turns.get(suffix, now) else None
+        if lock is None:
+            turnstile = self._locked(f"{suffix}.turnstile", deadline, patience)
+            try:
+                lock = self._locked(suffix, deadline, patience)
+            finally:
+                os.close(turnstile)
+            self._turns[suffix] = time.monotonic() + _TURN_SECONDS
         try:
             yield
         finally:
@@ -136,6 +146,21 @@ class SqliteFile:
 
     def _locked(self, suffix: str, deadline: float, patience: float) -> int:
         """A descriptor that holds the lock: a new one each time, which keeps threads apart too."""
+        began, pause = time.monotonic(), 0.0001  # a batch takes 1 ms; while this sleeps, nobody writes
+        # A blocking flock has no time limit, and a stopped holder must not stop everybody.
+        while (lock := self._try_lock(suffix)) is None:
+            if (now := time.monotonic()) > deadline:
+                raise StoreUnavailable(
+                    f"another process has held the database's lock for {patience:.3g} s; "
+                    "look for one that is stopped or stuck",
+                    retry_after=2,
+                )
+            time.sleep(pause)
+            if now - began > 0.003:
+                pause = min(pause * 1.3, 0.002)
+        return lock
+
+    def _try_lock(self, suffix: str) -> int | None:
         try:
             lock = os.open(f"{self.path}{suffix}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -143,27 +168,12 @@ class SqliteFile:
                 f"the lock file beside the database cannot be opened: {error.strerror}; "
                 "the service must be able to write to the database's folder"
             ) from error
-        began, pause = (
-            time.monotonic(),
-            0.0001,
-        )  # a batch takes 1 ms; while this sleeps, nobody writes
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                # A blocking flock has no time limit, and a stopped holder must not stop everybody.
-                if (now := time.monotonic()) > deadline:
-                    os.close(lock)
-                    raise StoreUnavailable(
-                        f"another process has held the database's lock for {patience:.3g} s; "
-                        "look for one that is stopped or stuck",
-                        retry_after=2,
-                    ) from None
-                time.sleep(pause)
-                if now - began > 0.003:
-                    pause = min(pause * 1.3, 0.002)
-            else:
-                return lock
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        return lock
 
 
 def _begin_on_sqlite(connection: Connection) -> None:

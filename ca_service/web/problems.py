@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from flask import Flask, Response, request
+from gunicorn.http.errors import NoMoreData, ParseException
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 
@@ -19,6 +20,7 @@ from ca_service.errors import (
     ConfigurationError,
     InvalidRequest,
     LogFrozen,
+    MalformedRequest,
     MethodNotAllowed,
     NotFound,
     PermissionDenied,
@@ -105,12 +107,24 @@ def install(app: Flask, report: ReportFault) -> None:
         kind = _KIND_OF_STATUS.get(error.code, InvalidRequest)
         return _answer(error.code, code, _sentence(error), kind.reason, {"remedy": kind.remedy}, headers)
 
+    def unframed(_: Exception) -> Response:
+        # Gunicorn reads a chunked body only when it is asked for, and raises errors of its own.
+        return known(
+            MalformedRequest(
+                "the body's chunks cannot be read: a chunk's size or end is wrong, or the last is missing",
+                expected="chunks as RFC 9112 §7.1 has them",
+                received="a body that breaks off or is framed otherwise",
+            )
+        )
+
     def unknown(error: BaseException) -> Response:
         report(request_id(request.environ), error)
         return _answer(500, Code.INTERNAL, "internal error", CAError.reason, {"remedy": CAError.remedy}, {})
 
     app.register_error_handler(CAError, known)
     app.register_error_handler(HTTPException, routed)
+    app.register_error_handler(ParseException, unframed)
+    app.register_error_handler(NoMoreData, unframed)
     app.register_error_handler(Exception, unknown)
 
 

@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument(
         "--log",
         action="store_true",
-        help="measure the log alone while it grows to --sizes, on --engines (takes several minutes)",
+        help="measure the log while it grows to --sizes, on --engines, beside a reference (ten minutes)",
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=growth.SIZES, help="entries, for --log")
     parser.add_argument(

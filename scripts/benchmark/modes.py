@@ -24,7 +24,7 @@ def issuance(plan: Plan) -> Result:
     """Server CPU for one issued certificate against the five operations it cannot do without."""
     before = floor.measure()
     with issuing_service(plan) as (service, issuer):
-        requests = warmed(plan, service, lambda: _signing_requests(service, issuer))
+        requests = warmed(plan, service, lambda: signing_requests(service, issuer))
         measured = load(plan, service, requests, plan.seconds)
     after = floor.measure()
     # Before and after, because the machine's speed is not the same all the time.
@@ -44,7 +44,7 @@ def issuance(plan: Plan) -> Result:
     )
 
 
-def _signing_requests(service: RunningService, issuer: LocalIssuer) -> list[bytes]:
+def signing_requests(service: RunningService, issuer: LocalIssuer) -> list[bytes]:
     made = []
     for number in range(_SIGNERS):
         email = f"signer-{number}@example.com"

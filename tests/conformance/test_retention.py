@@ -76,11 +76,12 @@ def test_openssl_accepts_todays_answer_about_every_year(life: Life, case: str, a
         assert datetime.strptime(answer.date, "%b %d %H:%M:%S %Y %Z").replace(tzinfo=UTC) == date
     parsed = ocsp.load_der_ocsp_response((folder / f"{answer_of}.der").read_bytes())
     (cutoff,) = [each.value for each in parsed.single_extensions if each.oid.dotted_string.endswith("48.1.6")]
-    # The extension's DER: GeneralizedTime, ten years before the answer (RFC 6960 §4.4.4).
+    # The extension's DER: GeneralizedTime, ten years before the answer or more (RFC 6960 §4.4.4).
     found = re.search(rb"(\d{14})Z", cutoff.public_bytes())
     assert found
     written = datetime.strptime(found[1].decode(), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     assert parsed.produced_at_utc - written >= TEN_YEARS
+    assert written <= leaf.not_valid_after_utc, "that it is good is said of a certificate still known"
 
 
 def test_the_first_intermediate_is_past_its_issuing_period_and_still_valid(life: Life) -> None:

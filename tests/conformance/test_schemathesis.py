@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.support.processes import RunningService, environment
+from tests.support.processes import RunningService, dev_service, environment, running
 from tests.support.signing import bearer
 from tests.support.tokens import TokenDesk
 
@@ -25,18 +26,30 @@ CHECKS = (
 def test_the_service_keeps_to_its_openapi_document(
     service: RunningService, tokens: TokenDesk, tmp_path: Path, authorized: bool
 ) -> None:
-    """A bounded run, the same examples every time; a failure prints the request that shows it."""
     header = bearer(tokens.token("schemathesis@example.com")) if authorized else {}
+    hold(service, header, tmp_path, "--exclude-path-regex", "^/admin/", "--max-examples", "25")
+
+
+def test_administration_keeps_to_it_too(tmp_path: Path) -> None:
+    """Against a service of its own: what is made up here revokes and blocks."""
+    unlimited = {"CASVC_ADMIN__REQUESTS_PER_MINUTE": "0"}
+    with running(dev_service(tmp_path / "ca", workers=1, environ=unlimited)) as service:
+        token = TokenDesk(service).mint("admin@example.com", audience="ca-service-admin")
+        hold(service, bearer(token), tmp_path, "--include-path-regex", "^/admin/", "--max-examples", "5")
+
+
+def hold(service: RunningService, header: Mapping[str, str], folder: Path, *options: str) -> None:
+    """A bounded run, the same examples every time; a failure prints the request that shows it."""
     done = subprocess.run(
         [
             *(Path(sys.executable).parent / "schemathesis", "run", f"{service.url}/openapi.json"),
             *("--checks", ",".join(CHECKS)),
-            *("--phases", "examples,coverage,fuzzing", "--max-examples", "25"),
+            *("--phases", "examples,coverage,fuzzing", *options),
             *("--generation-deterministic", "--no-color"),
-            *("--request-timeout", "10", "--max-response-time", "5", "--suppress-health-check", "all"),
+            *("--request-timeout", "60", "--suppress-health-check", "all"),
             *(f"--header={name}:{value}" for name, value in header.items()),
         ],
-        cwd=tmp_path,
+        cwd=folder,
         env=environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

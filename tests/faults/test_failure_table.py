@@ -1,9 +1,9 @@
 """What can happen to a log on one machine: break, observe, mend, then `fsck` the whole."""
 
 import contextlib
+import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import psycopg
 import pytest
 import requests
 from click.testing import CliRunner
@@ -25,6 +24,7 @@ from ca_service.store.connections import ProcessConnections
 from ca_service.store.inspection import SqlInspection
 from ca_service.vocabulary import TimestampMs
 from tests.faults.dying_worker import STEPS
+from tests.faults.losing import Losing
 from tests.faults.test_kill_workers import EMAIL, Load, audit
 from tests.support.entries import Foundation, machine_clock
 from tests.support.issuer import LocalIssuer
@@ -92,43 +92,41 @@ def fsck(folder: Path, environ: dict[str, str]) -> None:
 def test_kill_9_at_each_step_stores_all_or_nothing(
     foundation: Foundation, environ: dict[str, str], step: str
 ) -> None:
-    foundation.database.close()
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.dying_worker", str(foundation.folder), step],
-        cwd=REPOSITORY,
-        env=environment(environ),
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
+    foundation.append(252)  # the next entry completes a tile
+    done = die_at(foundation, environ, step)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert done.stdout == b""
-    stored = 4 if step == "after COMMIT" else 3
+    stored = 256 if step == "after COMMIT" else 255
     assert size_of(foundation) == stored
     foundation.append(1)
     assert size_of(foundation) == stored + 1
     fsck(foundation.folder, environ)
 
 
-class Losing:
-    """A driver connection that is lost at COMMIT, whose effect it has or has not."""
+@pytest.mark.parametrize("environ", ["sqlite"], indirect=True)
+def test_a_disk_that_does_not_confirm_a_write_ends_the_process_and_the_next_one_reads_it_afresh(
+    foundation: Foundation, environ: dict[str, str]
+) -> None:
+    done = die_at(foundation, environ, "fsync")
+    assert done.returncode == os.EX_SOFTWARE, done.stderr
+    assert size_of(foundation) == 3
+    foundation.append(1)
+    assert size_of(foundation) == 4
+    fsck(foundation.folder, environ)
 
-    def __init__(self, connection: Any, *, stored: bool) -> None:
-        self._connection = connection
-        self._stored = stored
 
-    def execute(self, sql: str, *parameters: object) -> Any:
-        if sql != "COMMIT":
-            return self._connection.execute(sql, *parameters)
-        if self._stored:
-            self._connection.execute(sql)
-        self._connection.close()
-        if isinstance(self._connection, sqlite3.Connection):
-            raise sqlite3.OperationalError("disk I/O error")
-        raise psycopg.OperationalError("server closed the connection unexpectedly")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
+def die_at(foundation: Foundation, environ: dict[str, str], step: str) -> subprocess.CompletedProcess[bytes]:
+    """Let another process append one entry, which it must not live to acknowledge."""
+    foundation.database.close()
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.dying_worker", str(foundation.folder), step],
+        cwd=REPOSITORY,
+        env=environment(environ),
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stdout == b""
+    return done
 
 
 @pytest.mark.parametrize("stored", [True, False])

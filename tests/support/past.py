@@ -39,7 +39,7 @@ from tests.support.processes import wait_until
 from tests.support.signing import Issued, prove, public_pem
 from tests.support.verifier import crl_url, ocsp_url, openssl
 
-URL = "http://past.example"
+URL = "http://127.0.0.1:9"  # nothing listens there
 EMAIL = "signer@example.com"
 ACTOR = Actor("local:tester", "host", "0" * 32)
 

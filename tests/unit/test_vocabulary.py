@@ -40,7 +40,9 @@ def test_times_are_utc_with_whole_seconds() -> None:
     assert parse_time("2026-11-23") == datetime(2026, 11, 23, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2026-11-23T10:00:00", "2026-13-01", "1795334580", "9999-12-31T23:59:59-23:00"])
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "2026-11-23T10:00:00", "2026-13-01", "1795334580", "9999-12-31T23:59:59-23:00"]
+)
 def test_what_is_no_time_is_refused_with_a_sentence(text: str) -> None:
     with pytest.raises(ValueError, match="a time"):
         parse_time(text)

@@ -1,4 +1,5 @@
-// oidc-provider as a full OpenID Provider: one public client, `sigstore`, by authorization code and PKCE.
+// oidc-provider as a full OpenID Provider: public clients, `sigstore` and `ca-service-admin`, by authorization
+// code and PKCE.
 //
 //   node provider.mjs PORT
 //
@@ -20,16 +21,14 @@ function signingKey(kid) {
 }
 
 const provider = new Provider(url, {
-  clients: [
-    {
-      client_id: 'sigstore',
-      application_type: 'native',
-      token_endpoint_auth_method: 'none',
-      grant_types: ['authorization_code'],
-      response_types: ['code'],
-      redirect_uris: ['http://127.0.0.1/auth/callback'],
-    },
-  ],
+  clients: ['sigstore', 'ca-service-admin'].map((client_id) => ({
+    client_id,
+    application_type: 'native',
+    token_endpoint_auth_method: 'none',
+    grant_types: ['authorization_code'],
+    response_types: ['code'],
+    redirect_uris: ['http://127.0.0.1/auth/callback'],
+  })),
   jwks: { keys: [signingKey('provider-1'), signingKey('provider-2')] },
   cookies: { keys: ['only for tests'] },
   pkce: { required: () => true },

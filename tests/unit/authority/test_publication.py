@@ -1,5 +1,6 @@
 """A CRL that is served never hides a revocation, and its number only rises."""
 
+import hashlib
 from datetime import timedelta
 
 import pytest
@@ -137,5 +138,34 @@ def test_a_missing_key_of_an_earlier_authority_is_named(small: SmallAuthority) -
     stranger = KeyId("0" * 40)
     with small.database.writing() as connection:
         connection.execute(update(crl_shards).values(authority_key=stranger))
-    with pytest.raises(ConfigurationError, match="0{40}, which this host has not"):
+    with pytest.raises(ConfigurationError, match=f"{stranger}, which this host has not"):
         small.publication.check_keys()
+
+
+def test_the_index_is_right_at_once_and_reads_only_lists_it_does_not_know(
+    small: SmallAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = small.issue()
+    (before,) = small.publication.index()
+    first = served(small, certificate)
+    assert (before.number, before.sha256) == (first.number, hashlib.sha256(first.der).hexdigest())
+    small.revoke(certificate)
+    (after,) = small.publication.index()
+    second = served(small, certificate)
+    assert second.number > first.number
+    assert (after.number, after.sha256) == (second.number, hashlib.sha256(second.der).hexdigest())
+
+    def unread(self: SqlShards, authority_key: KeyId, name: str) -> CrlShard:
+        raise AssertionError("a list was read whole")
+
+    monkeypatch.setattr(SqlShards, "get", unread)
+    assert list(small.publication.index()) == [after]
+
+
+def test_after_a_long_absence_lists_are_renewed_a_few_at_a_time(small: SmallAuthority) -> None:
+    for number in range(40):
+        small.publication.ensure(small.authority.key_id, f"2026-11-{number:02x}", small.clock.seconds)
+    small.clock.seconds += 2 * 86400
+    assert small.publication.refresh() == 32
+    assert small.publication.refresh() == 8
+    assert small.publication.refresh() == 0

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import select
 
-from ca_service.cli import fetching, revocation_check
+from ca_service.cli import fetching, revocation_check, verdicts
 from ca_service.errors import StatusUnanswered
 from ca_service.pki.keys import spki_der
 from ca_service.store.database import Database
@@ -133,7 +133,7 @@ def test_a_list_of_another_shard_proves_nothing(host: Host, monkeypatch: pytest.
 
     monkeypatch.setattr(fetching, "fetch", moved)
     question = revocation_check.question_of(host.leaf, host.service.authority.certificate)
-    elsewhere = revocation_check.Question(question.serial, question.issuer, None, shard + "x")
+    elsewhere = verdicts.Question(question.serial, question.issuer, None, shard + "x")
     with pytest.raises(StatusUnanswered, match="for other certificates"):
         revocation_check.ask(elsewhere, datetime.now(UTC))
 

@@ -17,7 +17,8 @@ from ca_service.app.authority_rotation import AuthorityRotation
 from ca_service.app.rollback import guard_of
 from ca_service.authority.ports import Actor
 from ca_service.cli import main
-from ca_service.cli.checkup import FAILED, WARNING, Finding, examine
+from ca_service.cli.checkup import examine
+from ca_service.cli.findings import FAILED, WARNING, Finding
 from ca_service.errors import ConfigurationError
 from ca_service.keys.file import read_private_key, write_private_key
 from ca_service.settings import Settings, load_settings

@@ -167,7 +167,7 @@ def test_a_subject_elsewhere_is_refused(sub: str) -> None:
 
 
 def test_characters_that_no_uri_has_are_encoded() -> None:
-    made = principal(URI, sub="https://app.example.com/a b/ü%20{x}?q=1#f")
+    made = principal(URI, sub="HTTPS://app.example.com/a b/ü%20{x}?q=1#f")
     assert made.subject.value == "https://app.example.com/a%20b/%C3%BC%20%7Bx%7D?q=1#f"
 
 

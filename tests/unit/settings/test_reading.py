@@ -81,7 +81,8 @@ def test_a_misspelt_name_is_refused_with_the_nearest_one(file: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [
-        ("[server]\nworkers = 'many'", r"\[server\] workers in .*ca.toml: expected .*integer.*, not 'many'"),
+        ("[server]\nworkers = 'many'", r"\[server\] workers in .*: expected a valid integer, not 'many'"),
+        ("[authority]\nclient_keys = []", r"client_keys .*: expected a list that is not empty, not \[\]"),
         ("[authority]\nlifetime_seconds = 29", r"lifetime_seconds .* greater than or equal to 30, not 29"),
         ("[authority]\nlifetime_seconds = 86401", r"less than or equal to 86400"),
         ("[crl]\nvalid_hours = 12\nrefresh_hours = 12", r"refresh_hours .* less than \[crl\] valid_hours"),
