@@ -1,4 +1,4 @@
-"""Turns: one thread at a time, work put off while others are ready, and nobody kept from them by a stuck one."""
+"""Turns: one thread at a time, work put off while others are ready, a stuck one passed over."""
 
 import threading
 import time
