@@ -43,9 +43,7 @@ class Shortcuts:
     def find(self, environ: "WSGIEnvironment") -> Shortcut | None:
         """The shortcut of a request, if it has one."""
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        found = self._by_place.get((method, path))
-        if found is not None or not path:
-            return found
         end = path.find("/", 1) + 1
-        # The folder itself is another call than what is below it.
-        return self._by_place.get((method, path[:end])) if 0 < end < len(path) else None
+        if end == len(path) and end:
+            return None  # a folder itself is another call than what is below it
+        return self._by_place.get((method, path)) or self._by_place.get((method, path[:end]))
