@@ -43,8 +43,8 @@ class RevocationOrder:
 class Preview:
     """What an order would do now, before anything happens.
 
-    Of the `matched` certificates `to_revoke` would change (revoked, or from an earlier date, or for a reason
-    where none was given), `already_revoked` would stay as they are. `by_shard` counts to_revoke by CRL,
+    Of the `matched` certificates `to_revoke` would change (revoked, or from an earlier date, or for a
+    graver reason), `already_revoked` would stay as they are. `by_shard` counts to_revoke by CRL,
     written as "KEY-ID/SHARD". `since` and `until` (seconds) span the validity of all that matched.
     `certificates` are those to revoke, newest first, up to a limit; `blocks` what would be blocked: number 0
     when the block is new.

@@ -6,7 +6,7 @@ so a CRL that is served never lacks a revocation that was committed before the r
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -31,13 +31,17 @@ class PublicationPolicy:
 
 @dataclass(frozen=True, slots=True)
 class PublishedCrl:
-    """A CRL as served; times are seconds since 1970."""
+    """A CRL as served; times are seconds since 1970.
+
+    `dated`: no list before it had this `this_update` or a later one, so that the date tells them apart.
+    """
 
     url: str
     der: bytes
     number: int
     this_update: int
     next_update: int
+    dated: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,9 @@ class Publication:
             return None
         if shard.is_dirty or self._now() - shard.this_update >= self._policy.refresh_seconds:
             shard = self._rebuilt(shard)
-        return _published(shard)
+        # A list that was replaced within its second holds a second shorter (see `_finished`).
+        dated = shard.next_update - shard.this_update == self._policy.valid_seconds
+        return replace(_published(shard), dated=dated)
 
     def check_keys(self) -> None:
         """Raise ConfigurationError when the key that signs some of the lists is not here."""
@@ -185,14 +191,17 @@ class Publication:
         if not shard.is_dirty and (again := self._signed_again(authority, shard, crl_number)) is not None:
             self._observer.count("crl_signed_again")
             return again
-        built = self._sign(authority, shard.url, shard.covers_from, crl_number, revocations)
+        built = self._sign(
+            authority, shard.url, shard.covers_from, crl_number, revocations, after=shard.this_update
+        )
         self._observer.count("crl_built")
         return built
 
     def _signed_again(self, authority: Authority, shard: CrlShard, crl_number: int) -> BuiltCrl | None:
         """The same list with new times, when it only grew old; None when what is stored is damaged."""
         try:
-            return self._finished(authority, shard.url, partial(resign_crl, authority, shard.crl), crl_number)
+            build = partial(resign_crl, authority, shard.crl)
+            return self._finished(authority, shard.url, build, crl_number, shard.this_update)
         except ValueError:
             return None  # then it is built from the revocations
 
@@ -229,17 +238,22 @@ class Publication:
         covers_from: int,
         crl_number: int,
         revocations: Iterable[Revocation],
+        *,
+        after: int = 0,
     ) -> BuiltCrl:
         entries = [Entry(each.serial, each.revocation_date, each.reason.number) for each in revocations]
         expired_since = datetime.fromtimestamp(covers_from, UTC)
         build = partial(build_crl, authority, entries, url=url, expired_since=expired_since)
-        return self._finished(authority, url, build, crl_number)
+        return self._finished(authority, url, build, crl_number, after)
 
     def _finished(
-        self, authority: Authority, url: str, build: Callable[..., bytes], crl_number: int
+        self, authority: Authority, url: str, build: Callable[..., bytes], crl_number: int, after: int
     ) -> BuiltCrl:
+        """Build, verify; `after` is the `this_update` of the list before it."""
         this_update = self._now()
-        next_update = this_update + self._policy.valid_seconds
+        # Two lists of one second have the same Last-Modified: by their length of life every worker sees that
+        # the date says nothing of which of them a caller has.
+        next_update = this_update + self._policy.valid_seconds - (after >= this_update)
         der = build(
             number=crl_number,
             this_update=datetime.fromtimestamp(this_update, UTC),

@@ -11,12 +11,10 @@ _STORABLE = re.compile(r"[^\0\ud800-\udfff]*")
 
 
 def stricter(stands: Revocation | None, wanted: Revocation) -> Revocation:
-    """What stands after both: the earlier date, and a reason rather than none; otherwise what stood."""
+    """What stands after both: the earlier date and the graver reason; otherwise what stood."""
     if stands is None:
         return wanted
-    gives_reason = (
-        stands.reason is RevocationReason.UNSPECIFIED and wanted.reason is not RevocationReason.UNSPECIFIED
-    )
+    gives_reason = _gravity(wanted.reason) > _gravity(stands.reason)
     if wanted.revocation_date >= stands.revocation_date and not gives_reason:
         return stands
     return Revocation(
@@ -28,6 +26,13 @@ def stricter(stands: Revocation | None, wanted: Revocation) -> Revocation:
         wanted.reason if gives_reason else stands.reason,
         wanted.comment or stands.comment,
     )
+
+
+def _gravity(reason: RevocationReason) -> int:
+    """None is less than any, and keyCompromise more: some verifiers then refuse earlier signatures too."""
+    if reason is RevocationReason.UNSPECIFIED:
+        return 0
+    return 2 if reason is RevocationReason.KEY_COMPROMISE else 1
 
 
 def stricter_block(stands: Block, wanted: Block) -> Block:

@@ -27,13 +27,20 @@ from ca_service.vocabulary import Serial
 _LONGEST_CACHED_REQUEST = 1024
 """Octets; a request for one certificate has about a hundred, and only such are worth memory."""
 
+_JUST_REVOKED = 60
+"""Seconds after the decision in which a revoked answer may have the date of a good one, clocks of nodes and a
+wait for the database included."""
+
 _RETENTION = timedelta(days=3653)
 """Ten years at least, for which answers are given after a certificate's expiry (RFC 6960 §4.4.4)."""
 
 
 @dataclass(frozen=True, slots=True)
 class OcspAnswer:
-    """A DER OCSPResponse and how long others may keep it; times are seconds since 1970, max_age seconds."""
+    """A DER OCSPResponse and how long others may keep it; times are seconds since 1970, max_age seconds.
+
+    `dated`: no answer that says less can have been produced in the same second.
+    """
 
     der: bytes
     cacheable: bool
@@ -41,6 +48,7 @@ class OcspAnswer:
     next_update: int
     max_age: int
     etag: str
+    dated: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +150,10 @@ class StatusResponder:
             next_update=until,
             max_age=max(0, min(self._policy.max_age_seconds, until - now - 1)),
             etag=hashlib.sha256(der).hexdigest(),
+            dated=all(
+                status.revocation is None or now - status.revocation.revoked_at > _JUST_REVOKED
+                for status in statuses
+            ),
         )
         if answer.cacheable and len(request) <= _LONGEST_CACHED_REQUEST:
             self._remember(request, generation, answer)

@@ -83,7 +83,8 @@ def certificate(
     """Take one certificate back, and with it the one artifact that its key signed.
 
     From the next question on, every worker answers revoked, and the certificate's CRL shows it. A second
-    revocation can only make it stricter: an earlier date, or a reason where none was given.
+    revocation can only make it stricter: an earlier date, a reason where none was given, or keyCompromise in
+    place of another.
 
     The certificate is named by its serial or by a file: PEM, DER or a Sigstore bundle; - is standard input.
 

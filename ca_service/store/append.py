@@ -183,8 +183,7 @@ class LogAppender(Generic[_Entry]):
 
     def _log_number(self) -> int:
         if self._number is None:
-            with self._database.quick_reading() as transaction:
-                number, log_id, kind = find_log(transaction, self._log.shard)
+            number, log_id, kind = find_log(self._database.quick_row, self._log.shard)
             if kind != self._entries.codec.kind:
                 raise ConfigurationError(
                     f"the log of shard {self._log.shard} takes entries of the kind {kind}, not "

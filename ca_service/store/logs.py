@@ -1,6 +1,6 @@
 """Logs and the reads of them: heads, entries, tiles, proofs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 from sqlalchemy import BindParameter, Connection, bindparam, func, insert, select
@@ -20,9 +20,12 @@ from ca_service.merkle.tree import (
 from ca_service.pki.precertificates import rebuilt
 from ca_service.store.database import Database
 from ca_service.store.faults import RowRefused
-from ca_service.store.quick import DriverRow, Statement, Transaction
+from ca_service.store.quick import DriverRow, Parameters, Statement, Transaction
 from ca_service.store.schema import chain_certificates, hash_prefix, leaves, logs, tiles, tree_heads
 from ca_service.vocabulary import LeafIndex, LogId, TimestampMs
+
+RowOf = Callable[[Statement, Parameters], DriverRow | None]
+"""Asks a query and gives its first row."""
 
 _FINGERPRINT_SIZE = sha256().digest_size
 
@@ -121,9 +124,12 @@ def insert_log(connection: Connection, log: LogIdentity, head: TreeHead, period:
     )
 
 
-def find_log(transaction: Transaction, shard: str) -> tuple[int, LogId, str]:
-    """The number, log id and kind of entries of a shard; ConfigurationError when there is no such log."""
-    row = transaction.row(_LOG, {"shard": shard})
+def find_log(row_of: RowOf, shard: str) -> tuple[int, LogId, str]:
+    """The number, log id and kind of entries of a shard; ConfigurationError when there is no such log.
+
+    `row_of` is Transaction.row or Database.quick_row.
+    """
+    row = row_of(_LOG, {"shard": shard})
     if row is None:
         raise _no_log(shard)
     return row[0], LogId(row[1]), row[2]
@@ -234,7 +240,7 @@ class SqlLogReader:
 
     def _log(self, transaction: Transaction) -> tuple[int, LogId]:
         if self._found is None:
-            self._found = find_log(transaction, self._shard)[:2]
+            self._found = find_log(transaction.row, self._shard)[:2]
         return self._found
 
     def _head(self, transaction: Transaction, log: int) -> DriverRow:

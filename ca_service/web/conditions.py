@@ -6,13 +6,21 @@ from http import HTTPStatus
 from flask import Response, request
 from werkzeug.exceptions import PreconditionFailed
 
+_BY_DATE = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE")
 
-def conditional(reply: Response, *, parts_of: int | None = None) -> Response:
+
+def conditional(reply: Response, *, parts_of: int | None = None, dated: bool = True) -> Response:
     """Answer 304, or a part of `parts_of` octets, when the caller's conditions say so (RFC 9110 §13, §14).
 
-    Raises PreconditionFailed when If-Match names other octets.
+    With `dated` false, Last-Modified does not tell these octets from others (§8.8.2.2): conditions on a date
+    are not heeded, and the whole is sent. Raises PreconditionFailed when If-Match names other octets.
     """
-    reply.make_conditional(request, accept_ranges=parts_of is not None, complete_length=parts_of)
+    environ = request.environ
+    if not dated:
+        environ = {name: value for name, value in environ.items() if name not in _BY_DATE}
+        if request.if_range.date is not None:
+            environ.pop("HTTP_RANGE", None)
+    reply.make_conditional(environ, accept_ranges=parts_of is not None, complete_length=parts_of)
     if reply.status_code == HTTPStatus.PRECONDITION_FAILED:
         raise PreconditionFailed
     return reply

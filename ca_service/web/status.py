@@ -91,7 +91,7 @@ def blueprint(responder: Responder, publication: Crls, trust: Certificates) -> B
         reply.headers["Last-Modified"] = _http_date(published.this_update)
         # A Range that cannot be read, or asks for several parts, may be ignored (RFC 9110 §14.2).
         in_parts = request.range is None or len(request.range.ranges) == 1
-        return conditional(reply, parts_of=len(published.der) if in_parts else None)
+        return conditional(reply, parts_of=len(published.der) if in_parts else None, dated=published.dated)
 
     @calls.get("/crl/index.json")
     def get_crl_index() -> Response:
@@ -144,7 +144,7 @@ def _ocsp_reply(answer: OcspAnswer) -> Response:
     if not answer.cacheable:
         return reply
     if "HTTP_IF_NONE_MATCH" in request.environ or "HTTP_IF_MODIFIED_SINCE" in request.environ:
-        return conditional(reply)
+        return conditional(reply, dated=answer.dated)
     return reply
 
 

@@ -261,7 +261,7 @@ def test_only_what_gets_stricter_changes_and_the_record_says_what_it_was(
     )
     assert (done.revoked, done.unchanged) == (3, 0)
     stands = {one.serial: revocation for one, revocation in desk.find(selector, 10) if revocation}
-    assert (stands[late].revocation_date, stands[late].reason) == (SECOND, SUPERSEDED)
+    assert (stands[late].revocation_date, stands[late].reason) == (SECOND, KEY_COMPROMISE)
     assert stands[no_reason].reason == KEY_COMPROMISE
     detail = json.loads(desk.audit_records(2, 10)[0].detail)
     said = {one["serial"]: one for one in detail["revocations"]}

@@ -94,7 +94,14 @@ def test_a_second_revocation_makes_it_stricter_or_changes_nothing(
     assert revocations.status(AUTHORITY_KEY, Serial(7)).revocation == expected
 
 
-def test_a_reason_once_given_is_not_replaced(revocations: SqlRevocations) -> None:
+def test_a_compromise_is_graver_than_another_reason(revocations: SqlRevocations) -> None:
+    revocations.revoke([revocation(18, reason=RevocationReason.SUPERSEDED)], ACTOR, "revoke")
+    graver = revocation(18, reason=RevocationReason.KEY_COMPROMISE)
+    assert revocations.revoke([graver], ACTOR, "revoke") == [graver]
+    assert revocations.status(AUTHORITY_KEY, Serial(18)).revocation == graver
+
+
+def test_a_reason_once_given_is_not_replaced_by_one_no_graver(revocations: SqlRevocations) -> None:
     first = revocation(8, reason=RevocationReason.KEY_COMPROMISE)
     revocations.revoke([first], ACTOR, "revoke")
     for reason in (RevocationReason.UNSPECIFIED, RevocationReason.SUPERSEDED):

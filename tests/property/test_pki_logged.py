@@ -37,7 +37,7 @@ def test_a_logged_leaf_is_read_as_it_was_written(leaf: dict[str, Any], kind: str
     assert read == (1234567, by.issuer_key_hash, precertificate.tbs, index)
 
     certificate = read_certificate(read.tbs)
-    assert certificate == (
+    assert tuple(certificate) == (
         bytes.fromhex(format_serial(profile.serial)),
         int(profile.not_before.timestamp()),
         int(profile.not_after.timestamp()),

@@ -13,8 +13,8 @@ from ca_service.errors import ConfigurationError, StoreUnavailable
 from ca_service.pki.crl import verify_crl
 from ca_service.store.schema import crl_shards
 from ca_service.store.shards import SqlShards
-from ca_service.vocabulary import KeyId
-from tests.unit.authority.conftest import SmallAuthority, crl_place
+from ca_service.vocabulary import KeyId, Serial
+from tests.unit.authority.conftest import ACTOR, SmallAuthority, crl_place
 
 
 def served(small: SmallAuthority, certificate: x509.Certificate) -> PublishedCrl:
@@ -169,3 +169,19 @@ def test_after_a_long_absence_lists_are_renewed_a_few_at_a_time(small: SmallAuth
     assert small.publication.refresh() == 32
     assert small.publication.refresh() == 8
     assert small.publication.refresh() == 0
+
+
+def test_lists_of_one_second_are_not_told_apart_by_their_date(small: SmallAuthority) -> None:
+    certificate = small.issue()
+    small.clock.seconds += 1
+    assert served(small, certificate).dated
+    small.revoke(certificate)
+    first = served(small, certificate)
+    small.desk.withdraw(Serial(certificate.serial_number), comment="wrong", actor=ACTOR)
+    second = served(small, certificate)
+    assert first.this_update == second.this_update
+    assert (first.dated, second.dated) == (True, False)
+    small.clock.seconds += 100
+    assert not served(small, certificate).dated
+    small.revoke(certificate)
+    assert served(small, certificate).dated

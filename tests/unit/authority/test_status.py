@@ -147,3 +147,17 @@ def test_without_a_signer_the_answer_is_try_later(small: SmallAuthority) -> None
     small.responder._signer_of = nobody
     request = question(small.issue(), small.authority.certificate)
     assert asked(small, request).response_status is ocsp.OCSPResponseStatus.TRY_LATER
+
+
+def test_a_revoked_answer_of_the_second_of_a_good_one_is_not_told_apart_by_its_date(
+    small: SmallAuthority,
+) -> None:
+    certificate = small.issue()
+    request = question(certificate, small.authority.certificate)
+    good = small.responder.respond(request)
+    small.revoke(certificate)
+    revoked = small.responder.respond(request)
+    assert good.produced_at == revoked.produced_at
+    assert (good.dated, revoked.dated) == (True, False)
+    small.clock.seconds += 301
+    assert small.responder.respond(request).dated

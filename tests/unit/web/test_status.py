@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
@@ -266,3 +267,21 @@ def test_the_issuing_certificate_is_served_as_der(client: FlaskClient, world: Wo
     assert reply.data == world.authority.chain_der[0]
     for other in ("0" * 40, "..", "%00" * 40, "\u0661" * 40):
         assert client.get(f"/ca/{other}.crt").status_code == 404
+
+
+def test_a_date_is_not_heeded_where_two_answers_may_have_it(
+    client: FlaskClient, world: World, crl: PublishedCrl
+) -> None:
+    world.crls.crls[world.authority.key_id, "2026-11-0a"] = replace(crl, dated=False)
+    world.responder.answers[b"\x30\x00"] = replace(ANSWER, dated=False)
+    same = {"If-Modified-Since": "Mon, 23 Nov 2026 08:00:00 GMT"}
+    for path, whole in ((path_of(crl), crl.der), ("/ocsp/MAA=", ANSWER.der)):
+        reply = client.get(path, headers=same)
+        assert (reply.status_code, reply.data) == (200, whole)
+        assert reply.headers["Last-Modified"] == same["If-Modified-Since"]
+        tag = {"If-None-Match": reply.headers["ETag"]}
+        assert client.get(path, headers=tag).status_code == 304
+    part = {"Range": "bytes=0-9", "If-Range": same["If-Modified-Since"]}
+    assert client.get(path_of(crl), headers=part).data == crl.der
+    part = {"Range": "bytes=0-9"}
+    assert client.get(path_of(crl), headers=part).data == crl.der[:10]
