@@ -138,16 +138,16 @@ def refuse_other_database(service: "Service") -> None:
     try:
         service.database.check()
         service.log.check_keys()
-        service.publication.check_keys()
-        _tell_when_behind(service)
+        _check_lists(service)
     finally:
         service.database.close()
 
 
-def _tell_when_behind(service: "Service") -> None:
+def _check_lists(service: "Service") -> None:
     """A database that was rolled back is served for reading; each worker refuses to sign from it."""
     try:
         service.guard.check()
+        service.publication.check_keys()
     except (RolledBack, MarkUnavailable) as error:
         logging.getLogger("ca_service").warning("%s. What to do: %s", error.message, error.remedy)
 
