@@ -79,7 +79,7 @@ class ShardedLog(Mapping[str, ServedLog]):
         clock: Clock,
         observer: Observer,
         guard: RollbackGuard,
-        turns: Turns,
+        turns: Turns | None,
     ) -> None:
         """Join the collaborators; nothing is read, and no thread begins, before the first use."""
         self._settings = settings

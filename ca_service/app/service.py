@@ -79,7 +79,7 @@ class Service:
     token_uses: SqlTokenUses
     administration: Administration
     observer: PrometheusObserver
-    turns: Turns
+    turns: Turns | None
     delegates: OcspDelegates | None = None
     export: LogExport | None = None
     dev: DevIdentityProvider | None = None
@@ -167,7 +167,7 @@ def build_service(
     authorities = AuthoritiesInForce(settings, secret, clock)
     log_keys = material.LogKeys(settings, authorities.issuing(), secret)
     guard = guard_of(settings, database, observer)
-    turns = Turns()
+    turns = Turns() if settings.server.scheduling == "turns" else None
     sharded_log = ShardedLog(settings, database, authorities.current, log_keys, clock, observer, guard, turns)
     issuers = IssuersInForce(settings, dev.issuer() if dev else None)
     tokens = TokenVerifier(

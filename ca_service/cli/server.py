@@ -109,7 +109,7 @@ def server_options(
     options = {
         "bind": [bind for bind in (settings.server.bind, settings.metrics.bind) if bind],
         "workers": worker_count(settings),
-        "worker_class": TurnsWorker,
+        "worker_class": TurnsWorker if settings.server.scheduling == "turns" else "gthread",
         "threads": settings.server.threads,
         "preload_app": True,
         "proc_name": "ca-service",

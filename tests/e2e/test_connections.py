@@ -1,12 +1,15 @@
-"""Connections of all kinds at the real server: slow ones, hasty ones, and such as close early."""
+"""Connections of all kinds at the server whose threads take turns: slow, hasty, and such as close early."""
 
+import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
 
-from tests.support.processes import RunningService, dev_service, http, running
+from tests.support.processes import RunningService, dev_service, http, running, succeed
+from tests.support.signing import issue
 
 MANY = 60
 PATIENCE = 60.0
@@ -14,8 +17,10 @@ PATIENCE = 60.0
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    """One worker, so that whatever holds its threads holds all there are."""
-    with running(dev_service(tmp_path_factory.mktemp("connections") / "ca", workers=1)) as started:
+    """One worker, so that whatever holds its threads holds all there are; they take turns."""
+    folder = tmp_path_factory.mktemp("connections") / "ca"
+    environ = {"CASVC_SERVER__SCHEDULING": "turns"}
+    with running(dev_service(folder, workers=1, environ=environ)) as started:
         yield started
 
 
@@ -105,3 +110,18 @@ def test_what_is_no_http_is_refused_and_others_are_served(service: RunningServic
         assert b" 400 " in connection.recv(65536)
     with http() as session:
         assert session.get(f"{service.url}/healthz", timeout=PATIENCE).status_code == 200
+
+
+def test_many_signers_at_once_get_logged_certificates(service: RunningService) -> None:
+    token = succeed("dev-token", "--dir", service.directory, "--email", "ada@example.com").strip()
+
+    def sign(_: int) -> int:
+        with http() as session:
+            return issue(session, service.url, token, "ada@example.com").leaf.serial_number
+
+    with ThreadPoolExecutor(16) as pool:
+        serials = list(pool.map(sign, range(96)))
+    assert len(set(serials)) == len(serials)
+    found = service.admin("find", "--identity", "ada@example.com", "--json")
+    assert {int(each["serial"], 16) for each in json.loads(found)} == set(serials)
+    assert service.cli("fsck").returncode == 0
