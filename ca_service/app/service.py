@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from flask import Flask
 
@@ -31,6 +31,7 @@ from ca_service.authority.revocation import RevocationDesk
 from ca_service.authority.rollback import RollbackGuard
 from ca_service.authority.status import StatusPolicy, StatusResponder
 from ca_service.authority.trust import TrustMaterial
+from ca_service.authority.turns import Turns
 from ca_service.cache.memory import MemoryRateLimiter
 from ca_service.cache.redis_server import RedisRateLimiter
 from ca_service.errors import CAError
@@ -53,6 +54,8 @@ from ca_service.web.dev_idp import DevIdentityProvider
 
 _HOUSEKEEPING_SECONDS = 30.0
 _RELAXED_MARK_SECONDS = 1.0
+_RECENT_MS = 100
+"""How old an answer may be that the sequencer asks for again, under its lock, before anything is logged."""
 _LOG = logging.getLogger("ca_service")
 
 
@@ -76,6 +79,7 @@ class Service:
     token_uses: SqlTokenUses
     administration: Administration
     observer: PrometheusObserver
+    turns: Turns | None
     delegates: OcspDelegates | None = None
     export: LogExport | None = None
     dev: DevIdentityProvider | None = None
@@ -163,7 +167,8 @@ def build_service(
     authorities = AuthoritiesInForce(settings, secret, clock)
     log_keys = material.LogKeys(settings, authorities.issuing(), secret)
     guard = guard_of(settings, database, observer)
-    sharded_log = ShardedLog(settings, database, authorities.current, log_keys, clock, observer, guard)
+    turns = Turns() if settings.server.scheduling == "turns" else None
+    sharded_log = ShardedLog(settings, database, authorities.current, log_keys, clock, observer, guard, turns)
     issuers = IssuersInForce(settings, dev.issuer() if dev else None)
     tokens = TokenVerifier(
         issuers.current,
@@ -205,7 +210,7 @@ def build_service(
             sign_with_log_key=log_keys.sign,
             verify_token=tokens.verify,
             sequencer=sharded_log.sequencer,
-            blocks=SqlBlocks(database, clock),
+            blocks=SqlBlocks(database, clock, fresh_ms=_RECENT_MS),
             publication=publication,
             policy=IssuancePolicy(
                 lifetime_seconds=settings.authority.lifetime_seconds,
@@ -218,7 +223,7 @@ def build_service(
             random_bytes=os.urandom,
             observer=observer,
             admission=_admission(settings, limiter),
-            require_newest=guard.refuse_when_behind,
+            require_newest=_lately(guard.refuse_when_behind),
         ),
         revocations=revocations,
         responder=StatusResponder(
@@ -253,6 +258,7 @@ def build_service(
         ),
         token_uses=SqlTokenUses(database, clock),
         observer=observer,
+        turns=turns,
         delegates=delegates,
         export=_export(settings, sharded_log, observer),
         dev=dev,
@@ -265,10 +271,24 @@ def create_app(service: Service, *, only_status: bool = False) -> Flask:
 
     def record(access: AccessRecord) -> None:
         if settings.logging.access:
-            record_access(**asdict(access))
+            record_access(
+                method=access.method,
+                route=access.route,
+                status=access.status,
+                milliseconds=access.milliseconds,
+                request_id=access.request_id,
+                reason=access.reason,
+            )
 
+    quick = [*status.shortcuts(service.responder)]
+    if not only_status:
+        quick += fulcio.shortcuts(service.issuance, settings.limits.body_bytes)
     app = base_app(
-        max_body=settings.limits.body_bytes, record=record, begin=begin_request, report=record_fault
+        max_body=settings.limits.body_bytes,
+        record=record,
+        begin=begin_request,
+        report=record_fault,
+        shortcuts=quick,
     )
     app.register_blueprint(status.blueprint(service.responder, service.publication, service.trust))
     app.register_blueprint(health.blueprint(service.checks))
@@ -302,6 +322,20 @@ def _admission(settings: Settings, limiter: RateLimiter) -> Admission:
     limits = RateLimits(settings.limits.identity_per_minute, settings.limits.issuer_per_minute)
     # The same for every node of this service, and for no other service in the same Redis.
     return Admission(limiter, limits, namespace=settings.service.url)
+
+
+def _lately(check: Callable[[], object]) -> Callable[[], None]:
+    """Ask only when it went well longer than a moment ago; for what is checked again under a lock."""
+    well_until = 0.0
+
+    def ask() -> None:
+        nonlocal well_until
+        now = time.monotonic()
+        if now >= well_until:
+            check()
+            well_until = now + _RECENT_MS / 1000
+
+    return ask
 
 
 def _export(settings: Settings, log: ShardedLog, observer: PrometheusObserver) -> LogExport | None:

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ca_service.authority.ports import RATE_WINDOW_SECONDS, Allowance, RateLimiter, TokenUse
 from ca_service.errors import RateLimited, TokenClaimMissing
@@ -62,6 +63,7 @@ class Admission:
         return allowance
 
 
+@lru_cache(maxsize=4096)
 def limiter_key(namespace: str, *name: str) -> str:
     """Name what a limiter counts: whoever can look into its server sees no address and no subject there."""
     return hmac.digest(namespace.encode(), _unambiguous(*name), "sha256").hex()

@@ -4,10 +4,10 @@ The order is *decide, record, sign, record, release*: a certificate that is out 
 always known to OCSP, whatever dies in between.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from time import perf_counter
 
 from ca_service.authority.admission import Admission, token_use
@@ -132,7 +132,7 @@ class Issuance:
     def _issue(self, token: str, key: PublicKeyProof | CsrProof) -> IssuedChain:
         started = self._elapsed()
         answer_by = started + ANSWER_SECONDS
-        # (0) Nothing is signed, not even a precertificate, when the database was rolled back.
+        # (0) Nothing is signed when the database was rolled back; the sequencer asks again under its lock.
         if self._require_newest is not None:
             self._require_newest()
         # (1) Who asks, and not too often: the verified token, and the one name the certificate will carry.
@@ -142,9 +142,8 @@ class Issuance:
         # (2) For which key, and does the caller hold its private half?
         client_key = self._proven_key(key, principal)
         # (3) A quick refusal for the blocked; the sequencer checks again under the lock that blocking takes.
-        self._blocks.check(
-            principal.subject, principal.oidc_issuer, principal.oidc_subject, client_key.key_sha256
-        )
+        key_sha256 = client_key.key_sha256
+        self._blocks.check(principal.subject, principal.oidc_issuer, principal.oidc_subject, key_sha256)
         decided = self._elapsed()
         self._observer.duration("decide", decided - started)
 
@@ -166,7 +165,7 @@ class Issuance:
                 subject=principal.subject,
                 oidc_issuer=principal.oidc_issuer,
                 oidc_subject=principal.oidc_subject,
-                key_sha256=hashlib.sha256(client_key.spki).hexdigest(),
+                key_sha256=key_sha256,
                 not_before=int(profile.not_before.timestamp()),
                 not_after=int(profile.not_after.timestamp()),
                 crl_shard=shard,
@@ -241,4 +240,9 @@ def shard_name(issued_at: int, serial: int, subshards: int) -> str:
 
     `issued_at` is seconds since 1970; the serial is random, so its last octet spreads evenly.
     """
-    return f"{datetime.fromtimestamp(issued_at, UTC):%Y-%m}-{(serial & 0xFF) % subshards:02x}"
+    return f"{_month(issued_at // 86_400)}-{(serial & 0xFF) % subshards:02x}"
+
+
+@lru_cache(maxsize=64)
+def _month(day: int) -> str:
+    return f"{datetime.fromtimestamp(day * 86_400, UTC):%Y-%m}"

@@ -107,7 +107,7 @@ def run_server(settings: Settings, build: Callable[[], "Service"], *, only_statu
             reload=service.issuers.reload,
             tls=renewed,
         )
-        ServerApplication(application, options).run()
+        ServerApplication(application, options, service.turns).run()
 
 
 def refuse_open_http(settings: Settings) -> None:

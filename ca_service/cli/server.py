@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
+from ca_service.authority.turns import Turns
+from ca_service.cli.worker import SILENCE_SECONDS, TurnsWorker
 from ca_service.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 _LONGEST_HEADER = 32768
 # RFC 6960's GET form puts the whole request into the path.
 _LONGEST_LINE = 8190
-# A client that stops in the middle of a request holds a thread no longer; gunicorn itself waits forever.
-_SILENCE_SECONDS = 10
 _MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes its heartbeat file there itself, safely
 
 
@@ -41,7 +41,7 @@ class RootLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
     def exception(self, msg: str, *args: object, **kwargs: Any) -> None:
         """Write an exception; a client that fell silent is not worth a traceback."""
         if isinstance(sys.exc_info()[1], BlockingIOError):
-            self.info("a client stopped in the middle of its request for %d seconds", _SILENCE_SECONDS)
+            self.info("a client stopped in the middle of its request for %d seconds", SILENCE_SECONDS)
         else:
             super().exception(msg, *args, **kwargs)
 
@@ -49,8 +49,11 @@ class RootLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
 class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
     """The service, loaded once and then forked into the workers."""
 
-    def __init__(self, application: "WSGIApplication", options: Mapping[str, object]) -> None:
-        """Take the finished WSGI application and gunicorn's options."""
+    def __init__(
+        self, application: "WSGIApplication", options: Mapping[str, object], turns: Turns | None = None
+    ) -> None:
+        """Take the finished WSGI application, gunicorn's options, and the turns that its parts wait by."""
+        self.turns = turns or Turns()
         self._application = application
         self._options = options
         super().__init__()
@@ -97,7 +100,7 @@ def server_options(
     def when_ready(arbiter: Any) -> None:
         for listener in arbiter.LISTENERS:
             # Linux hands this on to the connections it accepts; the worker sets them blocking, without end.
-            patience = struct.pack("ll", _SILENCE_SECONDS, 0)
+            patience = struct.pack("ll", SILENCE_SECONDS, 0)
             listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
         logging.getLogger("ca_service.server").info(
             "serving %s on %s", settings.service.url, settings.server.bind
@@ -106,7 +109,7 @@ def server_options(
     options = {
         "bind": [bind for bind in (settings.server.bind, settings.metrics.bind) if bind],
         "workers": worker_count(settings),
-        "worker_class": "gthread",
+        "worker_class": TurnsWorker if settings.server.scheduling == "turns" else "gthread",
         "threads": settings.server.threads,
         "preload_app": True,
         "proc_name": "ca-service",

@@ -100,6 +100,7 @@ def generalized_time(moment: datetime | int) -> bytes:
     return tlv(0x18, f"{_utc(moment):%Y%m%d%H%M%SZ}".encode())
 
 
+@lru_cache(maxsize=256)
 def time(moment: datetime | int) -> bytes:
     """A Time as in certificates and CRLs: UTCTime until 2049, then GeneralizedTime (RFC 5280 §4.1.2.5)."""
     utc = _utc(moment)

@@ -33,6 +33,12 @@ _CURVES = {
     "1.3.132.0.34": "ecdsa-p384",
     "1.3.132.0.35": "ecdsa-p521",
 }
+_P256 = der.sequence(
+    der.sequence(der.oid(_EC), der.oid("1.2.840.10045.3.1.7")), der.bit_string(b"\x04" + bytes(64))
+)[:-64]
+"""How the SubjectPublicKeyInfo of a P-256 key begins, up to its uncompressed point's two numbers."""
+_P256_LENGTH = len(_P256) + 64
+_P256_CURVE = ec.SECP256R1()
 _RSA_BITS = range(2048, 4097, 8)
 _RSA_EXPONENT = 65537
 _CSR_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
@@ -159,6 +165,13 @@ def _wrong_block(label: str, expected: str, malformed: type[InvalidRequest]) -> 
 
 
 def _client_key(spki: bytes, allowed: frozenset[str]) -> ClientKey:
+    if len(spki) == _P256_LENGTH and spki.startswith(_P256) and "ecdsa-p256" in allowed:
+        # What nearly every client sends, in the one form that DER gives it.
+        try:
+            on_curve = ec.EllipticCurvePublicKey.from_encoded_point(_P256_CURVE, spki[len(_P256) - 1 :])
+        except ValueError:
+            raise _refused("it is not a point of its curve", "ecdsa-p256", allowed) from None
+        return ClientKey(on_curve, spki, "ecdsa-p256")
     try:
         algorithm, bits = der.elements(der.only(spki, der.SEQUENCE))
         identifier, *parameters = der.elements(algorithm.content)

@@ -17,5 +17,5 @@ def public_key_pem(spki: bytes) -> str:
 
 def _block(label: str, der: bytes) -> str:
     text = b64encode(der).decode("ascii")
-    lines = "\n".join(text[start : start + _LINE] for start in range(0, len(text), _LINE))
+    lines = "\n".join([text[start : start + _LINE] for start in range(0, len(text), _LINE)])
     return f"-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n"

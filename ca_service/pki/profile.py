@@ -40,10 +40,15 @@ class LeafProfile:
 
 @dataclass(frozen=True, slots=True)
 class Precertificate:
-    """A signed precertificate: its DER, and its TBSCertificate without the poison, as it is logged."""
+    """A signed precertificate: its DER, and its TBSCertificate without the poison, as it is logged.
+
+    `before` are the TBSCertificate's members up to the extensions, `extensions` these without their frame.
+    """
 
     der: bytes
     tbs: bytes
+    before: bytes
+    extensions: bytes
 
 
 def build_precertificate(authority: Authority, leaf: LeafProfile) -> Precertificate:
@@ -59,28 +64,31 @@ def build_precertificate(authority: Authority, leaf: LeafProfile) -> Precertific
             f"for ({leaf.not_after.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}). Rotate to a new issuing "
             "certificate.",
         )
-    extensions = der.sequence(
-        _KEY_USAGE,
-        _EXTENDED_KEY_USAGE,
-        der.extension("2.5.29.14", der.octet_string(key_identifier(leaf.spki))),
-        _authority_key_identifier(authority.subject_key_identifier),
-        der.extension("2.5.29.17", der.sequence(_general_name(leaf.subject)), critical=True),
-        _information_access(leaf.ocsp_url, leaf.ca_issuers_url),
-        _distribution_point(leaf.crl_url),
-        *(der.extension(oid, value) for oid, value in encode(leaf.extensions)),
+    extensions = b"".join(
+        [
+            _KEY_USAGE,
+            _EXTENDED_KEY_USAGE,
+            der.extension("2.5.29.14", der.octet_string(key_identifier(leaf.spki))),
+            _authority_key_identifier(authority.subject_key_identifier),
+            der.extension("2.5.29.17", der.sequence(_general_name(leaf.subject)), critical=True),
+            _information_access(leaf.ocsp_url, leaf.ca_issuers_url),
+            _distribution_point(leaf.crl_url),
+            *[_fulcio_extension(oid, value) for oid, value in encode(leaf.extensions)],
+        ]
     )
-    tbs = der.sequence(
-        _VERSION_3,
-        der.integer(leaf.serial),
-        algorithm_identifier(authority.private_key),
-        authority.subject_der,
-        der.sequence(der.time(leaf.not_before), der.time(leaf.not_after)),
-        der.EMPTY_SEQUENCE,  # no subject: the identity is the alternative name alone
-        leaf.spki,
-        der.explicit(3, extensions),
+    before = b"".join(
+        (
+            _VERSION_3,
+            der.integer(leaf.serial),
+            algorithm_identifier(authority.private_key),
+            authority.subject_der,
+            der.sequence(der.time(leaf.not_before), der.time(leaf.not_after)),
+            der.EMPTY_SEQUENCE,  # no subject: the identity is the alternative name alone
+            leaf.spki,
+        )
     )
-    poisoned = with_last_extension(tbs, _POISON)
-    return Precertificate(signed(authority.private_key, poisoned), tbs)
+    poisoned = signed(authority.private_key, _tbs(before, extensions, _POISON))
+    return Precertificate(poisoned, _tbs(before, extensions), before, extensions)
 
 
 def build_certificate(authority: Authority, precertificate: Precertificate, sct_list: bytes) -> bytes:
@@ -88,8 +96,12 @@ def build_certificate(authority: Authority, precertificate: Precertificate, sct_
 
     `sct_list` is the TLS SignedCertificateTimestampList (RFC 6962 §3.3).
     """
-    tbs = with_last_extension(precertificate.tbs, der.extension(SCT_LIST, der.octet_string(sct_list)))
-    return signed(authority.private_key, tbs)
+    scts = der.extension(SCT_LIST, der.octet_string(sct_list))
+    return signed(authority.private_key, _tbs(precertificate.before, precertificate.extensions, scts))
+
+
+def _tbs(before: bytes, extensions: bytes, last: bytes = b"") -> bytes:
+    return der.sequence(before, der.explicit(3, der.sequence(extensions, last)))
 
 
 def random_serial(random_bytes: Callable[[int], bytes]) -> Serial:
@@ -114,6 +126,12 @@ def with_last_extension(tbs: bytes, extension: bytes) -> bytes:
 _KEY_USAGE = der.extension("2.5.29.15", b"\x03\x02\x07\x80", critical=True)  # digitalSignature
 _EXTENDED_KEY_USAGE = der.extension("2.5.29.37", der.sequence(der.oid("1.3.6.1.5.5.7.3.3")))  # codeSigning
 _POISON = der.extension(POISON, der.NULL, critical=True)
+
+
+@lru_cache(maxsize=1024)
+def _fulcio_extension(oid: str, value: bytes) -> bytes:
+    """Cached: of what an issuer's tokens say, much is the same in all of them."""
+    return der.extension(oid, value)
 
 
 @lru_cache(maxsize=16)

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from ca_service.pki import der
 from ca_service.pki.keys import spki_der
-from ca_service.pki.signatures import SigningKey, sign_sha256, verify_sha256
+from ca_service.pki.signatures import SigningKey, is_ecdsa, sign_sha256, verify_sha256
 from ca_service.vocabulary import LeafIndex, LogId
 
 SCT_LIST = "1.3.6.1.4.1.11129.2.4.2"
@@ -83,7 +83,7 @@ def tbs_of_leaf(leaf: bytes) -> bytes:
 
 def digitally_sign(key: SigningKey, message: bytes) -> bytes:
     """Sign as a log does: a DigitallySigned struct, with SHA-256 and ECDSA or RSA (RFC 6962 §2.1.4)."""
-    algorithm = _ECDSA if isinstance(key, ec.EllipticCurvePrivateKey) else _RSA
+    algorithm = _ECDSA if is_ecdsa(key) else _RSA
     return bytes((_SHA256, algorithm)) + _vec(2, sign_sha256(key, message))
 
 

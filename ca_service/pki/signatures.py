@@ -4,7 +4,8 @@ Everything goes through the key object's own `sign`, so that a subclass of crypt
 is all a hardware module needs.
 """
 
-from typing import TypeAlias
+from functools import cache
+from typing import TypeAlias, TypeGuard, cast
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -50,11 +51,20 @@ def check_signing_key(public_key: PublicKeyTypes, whose: str) -> None:
     )
 
 
+def is_ecdsa(key: SigningKey) -> TypeGuard[ec.EllipticCurvePrivateKey]:
+    """Say whether a key is for ECDSA and not RSA."""
+    # To ask an abstract class whether something is of it takes as long as a hash.
+    return _is_ecdsa_type(type(key))
+
+
+@cache
+def _is_ecdsa_type(kind: type) -> bool:
+    return issubclass(kind, ec.EllipticCurvePrivateKey)
+
+
 def algorithm_identifier(key: SigningKey) -> bytes:
     """The AlgorithmIdentifier DER of the signatures that `sign` makes with this key (RFC 5758, RFC 4055)."""
-    return (
-        _ECDSA_IDENTIFIERS[key.curve.name] if isinstance(key, ec.EllipticCurvePrivateKey) else _RSA_IDENTIFIER
-    )
+    return _ECDSA_IDENTIFIERS[key.curve.name] if is_ecdsa(key) else _RSA_IDENTIFIER
 
 
 def hash_algorithm(key: SigningKey) -> hashes.SHA256 | hashes.SHA384:
@@ -65,9 +75,9 @@ def hash_algorithm(key: SigningKey) -> hashes.SHA256 | hashes.SHA384:
 
 def sign(key: SigningKey, message: bytes) -> bytes:
     """Sign a certificate, CRL or OCSP response: ECDSA with the curve's hash, or RSA PKCS#1 v1.5, SHA-256."""
-    if isinstance(key, ec.EllipticCurvePrivateKey):
+    if is_ecdsa(key):
         return key.sign(message, _ECDSA[key.curve.name])
-    return key.sign(message, _PKCS1, _SHA256)
+    return cast("rsa.RSAPrivateKey", key).sign(message, _PKCS1, _SHA256)
 
 
 def signed(key: SigningKey, to_be_signed: bytes) -> bytes:
@@ -77,9 +87,9 @@ def signed(key: SigningKey, to_be_signed: bytes) -> bytes:
 
 def sign_sha256(key: SigningKey, message: bytes) -> bytes:
     """Sign with SHA-256 whatever the curve: the only hash a transparency log has (RFC 6962 §2.1.4)."""
-    if isinstance(key, ec.EllipticCurvePrivateKey):
+    if is_ecdsa(key):
         return key.sign(message, _ECDSA["secp256r1"])
-    return key.sign(message, _PKCS1, _SHA256)
+    return cast("rsa.RSAPrivateKey", key).sign(message, _PKCS1, _SHA256)
 
 
 def verify_sha256(public_key: PublicKeyTypes, signature: bytes, message: bytes) -> None:

@@ -48,6 +48,12 @@ class ServerSettings(Section):
     )
     workers: int = Field(default=0, ge=0, le=256, description="Worker processes; 0 means one per core.")
     threads: int = Field(default=16, ge=1, le=512, description="Threads in each worker.")
+    scheduling: Literal["threads", "turns"] = Field(
+        default="threads",
+        description="How a worker's threads share it: `threads` is gunicorn's own way; with `turns`, which is "
+        "new and ours, one runs at a time until it has to wait: less CPU for a certificate, and slow clients "
+        "hold no thread.",
+    )
     trusted_proxies: Annotated[tuple[str, ...], AfterValidator(forms.networks)] = Field(
         default=(),
         description="Address ranges of the reverse proxies in front, which end TLS; what they say in "

@@ -28,17 +28,25 @@ class Batches(Generic[_Item]):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def put(self, item: _Item) -> bool:
-        """False when as many wait as may; raises LogUnavailable after `close`."""
+    def put(self, item: _Item, *, begin: bool = True) -> bool:
+        """False when as many wait as may; raises LogUnavailable after `close`.
+
+        An idle thread sets to work at once, or without `begin` when `begin` is called.
+        """
         with self._changed:
             if self._closed:
                 raise LogUnavailable("the log is closed: this process is ending", retry_after=1)
             if len(self._waiting) >= self._size:
                 return False
             self._waiting.append(item)
-            if len(self._waiting) == 1:
+            if begin and len(self._waiting) == 1:
                 self._changed.notify()
         return True
+
+    def begin(self) -> None:
+        """Let the thread set to work, if it does not already."""
+        with self._changed:
+            self._changed.notify()
 
     def withdraw(self, item: _Item) -> None:
         """Take an item back that nobody waits for any more, unless it is being handled."""

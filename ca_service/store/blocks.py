@@ -173,20 +173,27 @@ def _read_all(connection: Connection, *conditions: ColumnElement[bool]) -> list[
 class SqlBlocks:
     """Blocks in the database; a check costs one short read while no block changes."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
-        """Take the database and the clock by which blocks expire."""
+    def __init__(self, database: Database, clock: Clock, *, fresh_ms: int = 0) -> None:
+        """Take the database and the clock by which blocks expire.
+
+        `check` may go by what was known `fresh_ms` before, where the sequencer checks again under its lock.
+        """
         self._database = database
         self._clock = clock
+        self._fresh_ms = fresh_ms
         self._known = BlockList()
+        self._known_at = -1
 
     def check(self, subject: SubjectName, oidc_issuer: str, oidc_subject: str, key_sha256: str) -> None:
         """Raise IdentityBlocked when one of them is blocked now; StoreUnavailable when it cannot be known."""
-        known = self._known
-        row = self._database.quick_row(GENERATION, {})
-        if row is None or row[0] != known.generation:
-            with self._database.quick_reading() as transaction:
-                known = self._known = current_list(transaction, known)
-        known.check(subject, oidc_issuer, oidc_subject, key_sha256, self._clock() // 1000)
+        known, now = self._known, self._clock()
+        if not 0 <= now - self._known_at < self._fresh_ms:
+            row = self._database.quick_row(GENERATION, {})
+            if row is None or row[0] != known.generation:
+                with self._database.quick_reading() as transaction:
+                    known = self._known = current_list(transaction, known)
+            self._known_at = now
+        known.check(subject, oidc_issuer, oidc_subject, key_sha256, now // 1000)
 
     def add(self, block: Block, actor: Actor) -> Block:
         """Store a block durably, with its audit record: no entry logged after this escapes it.

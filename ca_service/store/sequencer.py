@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from ca_service.authority.log import LogIdentity, SignTreeHead
 from ca_service.authority.ports import Clock, Observer, PendingCertificate, Sequenced, TreeHead
 from ca_service.authority.rollback import RollbackGuard
+from ca_service.authority.turns import Pause, Turns
 from ca_service.errors import CAError, LogBusy, LogUnavailable, StoreUnavailable
 from ca_service.store.append import LogAppender, Outcome, Stored
 from ca_service.store.batches import Batches
@@ -28,15 +29,15 @@ _Entry = TypeVar("_Entry")
 
 
 class _Waiting(Generic[_Entry]):
-    """An entry on its way, and the lock its caller sleeps on."""
+    """An entry on its way, and the pause in which its caller sleeps."""
 
-    __slots__ = ("done", "entry", "outcome")
+    __slots__ = ("done", "entry", "outcome", "turns")
 
-    def __init__(self, entry: _Entry) -> None:
+    def __init__(self, entry: _Entry, turns: Turns) -> None:
         self.entry = entry
         self.outcome: Outcome | None = None
-        self.done = threading.Lock()
-        self.done.acquire()
+        self.done = Pause()
+        self.turns = turns
 
 
 _Batch = Sequence[_Waiting[_Entry]]
@@ -77,12 +78,15 @@ class EntrySequencer(Generic[_Entry]):
         timeout: float = 10.0,
         when_disk_lies: Callable[[], None] = _leave,
         guard: RollbackGuard | None = None,
+        turns: Turns | None = None,
     ) -> None:
         """Join the collaborators; the thread starts with the first entry.
 
         `timeout` (seconds) bounds each `append`. `when_disk_lies` is called when the disk did not confirm a
         write: the operating system may then show what it never stored, so by default the process ends.
-        A `guard` refuses a database that was rolled back, and notes how far the log has come.
+        A `guard` refuses a database that was rolled back, and notes how far the log has come. With the
+        server's `turns` a batch begins when no thread has another entry ready, without them at once; on
+        SQLite it is written and marked in a turn, since a thread beside it would mostly wait for it.
         """
         self._database = database
         self._log = log
@@ -95,6 +99,8 @@ class EntrySequencer(Generic[_Entry]):
         self._timeout = timeout
         self._when_disk_lies = when_disk_lies
         self._guard = guard
+        self._turns = turns or Turns()
+        self._in_turn = turns is not None and database.engine_name == "sqlite"
         self._starting = threading.Lock()
         self._threads: _Threads[_Entry] | None = None
 
@@ -107,15 +113,15 @@ class EntrySequencer(Generic[_Entry]):
         not this log.
         """
         self._entries.refuse_unstorable(entry)
-        queue, waiting = self._here(), _Waiting(entry)
-        if not queue.put(waiting):
+        queue, waiting = self._here(), _Waiting(entry, self._turns)
+        if not queue.put(waiting, begin=False):
             self._observer.count("log_busy")
             raise LogBusy(
                 f"{self._queue_size} entries are waiting to be logged, which is all that may wait",
                 retry_after=1,
             )
         patience = self._timeout if within is None else min(within, self._timeout)
-        if not waiting.done.acquire(timeout=patience):
+        if not self._turns.wait(waiting.done, patience, queue.begin):
             queue.withdraw(waiting)
             raise LogUnavailable(
                 f"the log did not store the entry within {patience:.3g} s; no certificate was released",
@@ -153,7 +159,9 @@ class EntrySequencer(Generic[_Entry]):
         appender = self._appender()
         releasing: Batches[tuple[_Batch[_Entry], Stored]] | None = None
         release: Callable[[_Batch[_Entry], Stored], object] = _release
-        if self._guard is not None and self._guard.strict:
+        if self._guard is not None and self._guard.strict and self._in_turn:
+            release = lambda batch, stored: self._release_marked(appender, [(batch, stored)])  # noqa: E731 - as below
+        elif self._guard is not None and self._guard.strict:
             releasing = Batches(
                 "log-release", sys.maxsize, sys.maxsize, partial(self._release_marked, appender)
             )
@@ -174,6 +182,8 @@ class EntrySequencer(Generic[_Entry]):
         batch: _Batch[_Entry],
     ) -> None:
         began = time.perf_counter()
+        if self._in_turn:
+            self._turns.take()
         try:
             stored = appender.store([waiting.entry for waiting in batch])
         except Exception as error:  # noqa: BLE001 - handed to every caller that waits for this batch
@@ -182,6 +192,8 @@ class EntrySequencer(Generic[_Entry]):
             _release(batch, self._failed(batch, error))
         else:
             release(batch, stored)
+        finally:
+            self._turns.leave()
         self._observer.duration("log_batch", time.perf_counter() - began)
 
     def _release_marked(
@@ -212,7 +224,7 @@ def _release(batch: _Batch[_Entry], stored: Stored) -> None:
     """Tell each caller what became of its entry."""
     for waiting, outcome in zip(batch, stored.outcomes, strict=True):
         waiting.outcome = outcome
-        waiting.done.release()
+        waiting.turns.wake(waiting.done)
 
 
 def _told(error: Exception) -> CAError:

@@ -4,10 +4,14 @@ Whatever is logged passes a last gate that blanks tokens, e-mail addresses and p
 the record they are, tracebacks included.
 """
 
+import json
 import logging
 import re
 import sys
 from collections.abc import MutableMapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TextIO
 
 import structlog
@@ -22,6 +26,9 @@ _SECRETS = re.compile(
 
 Record = MutableMapping[str, Any]
 
+_ACCESS = logging.getLogger("ca_service.access")
+_request: ContextVar[str | None] = ContextVar("request_id", default=None)
+
 
 def configure_logs(level: str, stream: TextIO | None = None) -> None:
     """Send every record, structlog's and the standard library's, as JSON to `stream` (standard error).
@@ -29,7 +36,7 @@ def configure_logs(level: str, stream: TextIO | None = None) -> None:
     `level` is debug, info, warning or error. Calling it again replaces what was set before.
     """
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _with_request_id,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
@@ -64,6 +71,13 @@ def configure_logs(level: str, stream: TextIO | None = None) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
+def _with_request_id(_logger: object, _method: str, record: Record) -> Record:
+    name = _request.get()
+    if name is not None:
+        record.setdefault("request_id", name)
+    return record
+
+
 def blank_secrets(_logger: object, _method: str, record: Record) -> Record:
     """Blank tokens, e-mail addresses, private keys and passwords in URLs in every text of a record."""
     return {key: _blank(value) for key, value in record.items()}
@@ -77,29 +91,44 @@ def _in_order(_logger: object, _method: str, record: Record) -> Record:
 
 def begin_request(request_id: str) -> None:
     """Bind the request's id to every record that this thread writes from here on."""
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=request_id)
+    _request.set(request_id)
 
 
 def record_access(
     *, method: str, route: str | None, status: int, milliseconds: float, request_id: str, reason: str | None
 ) -> None:
     """Write one answered request: the route's pattern rather than its path, and the slug of an error."""
-    facts: dict[str, object] = {} if reason is None else {"reason": reason}
-    structlog.get_logger("ca_service.access").info(
-        "request",
-        method=method,
-        route=route or "(none)",
-        status=status,
-        ms=round(milliseconds, 2),
-        request_id=request_id,
-        **facts,
+    if not _ACCESS.isEnabledFor(logging.INFO):
+        return
+    # As the formatter would write it: this is most of the log, and took a tenth of a request.
+    time = datetime.now(UTC).isoformat().removesuffix("+00:00")
+    said = f', "reason": {_quoted(reason)}' if reason is not None else ""
+    line = (
+        f'{{"time": "{time}Z", "level": "info", "message": "request", "method": {_quoted(method)}, '
+        f'"route": {_quoted(route or "(none)")}, "status": {status}, "ms": {milliseconds:.2f}, '
+        f'"request_id": {json.dumps(_blank(request_id))}{said}, "logger": "ca_service.access"}}\n'
     )
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.acquire()
+            try:
+                handler.stream.write(line)
+                handler.flush()
+            except (OSError, ValueError):
+                handler.handleError(_ACCESS.makeRecord(_ACCESS.name, logging.INFO, "", 0, line, (), None))
+            finally:
+                handler.release()
 
 
 def record_fault(request_id: str, error: BaseException) -> None:
     """Write an exception that was our fault, with its traceback; callers are told the request id alone."""
     structlog.get_logger("ca_service.fault").error("internal error", request_id=request_id, exc_info=error)
+
+
+@lru_cache(maxsize=512)
+def _quoted(text: str) -> str:
+    """A text of a small, fixed set as JSON: methods, patterns of routes, slugs of errors."""
+    return json.dumps(_blank(text), ensure_ascii=False)
 
 
 def _blank(value: object) -> object:

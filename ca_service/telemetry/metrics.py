@@ -31,6 +31,8 @@ class PrometheusObserver:
         self.registry = registry or CollectorRegistry()
         self._lock = threading.Lock()
         self._counters: dict[str, tuple[Counter, tuple[str, ...]]] = {}
+        self._counted: dict[tuple[str, tuple[tuple[str, str], ...]], Counter] = {}
+        self._timed: dict[str, Histogram] = {}
         self._stages = Histogram(
             "casvc_stage_seconds",
             "Time spent in each stage of the work.",
@@ -41,15 +43,21 @@ class PrometheusObserver:
 
     def count(self, event: str, **labels: str) -> None:
         """Count one more of this event. Label values must be of a small, fixed set: no names, no serials."""
-        counter, names = self._counters.get(event) or self._counter(event, labels)
-        if names:
-            counter.labels(*(labels.get(name, "")[:_LONGEST_VALUE] for name in names)).inc()
-        else:
-            counter.inc()
+        # Finding a counter by its labels takes longer than counting.
+        place = (event, tuple(labels.items()))
+        counted = self._counted.get(place)
+        if counted is None:
+            counter, names = self._counters.get(event) or self._counter(event, labels)
+            values = [labels.get(name, "")[:_LONGEST_VALUE] for name in names]
+            counted = self._counted[place] = counter.labels(*values) if names else counter
+        counted.inc()
 
     def duration(self, stage: str, seconds: float) -> None:
         """Note how long a stage of the work took."""
-        self._stages.labels(stage).observe(seconds)
+        timed = self._timed.get(stage)
+        if timed is None:
+            timed = self._timed[stage] = self._stages.labels(stage)
+        timed.observe(seconds)
 
     def _counter(self, event: str, labels: dict[str, str]) -> tuple[Counter, tuple[str, ...]]:
         with self._lock:

@@ -1,16 +1,17 @@
 """The Flask application before any blueprint: limits, request ids, security headers, problems, access log."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from flask import Flask, Request
+from flask import Flask, Request, Response
 from werkzeug.routing import BaseConverter
 
 from ca_service.web import problems
 from ca_service.web.correlation import HEADER, request_id
+from ca_service.web.shortcuts import Shortcut, Shortcuts
 
 if TYPE_CHECKING:  # these types exist for checkers alone
     from _typeshed import OptExcInfo
@@ -25,6 +26,7 @@ _DEFAULT_HEADERS = (
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
     ("Cache-Control", "no-store"),
 )
+_ROUTE = "ca_service.route"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -66,11 +68,13 @@ def base_app(
     record: Callable[[AccessRecord], None] | None = None,
     begin: Callable[[str], None] | None = None,
     report: problems.ReportFault | None = None,
+    shortcuts: Sequence[Shortcut] = (),
 ) -> Flask:
     """Make the application that blueprints are registered on.
 
     `max_body` is in octets and holds for bodies without a length too. `begin` hears each request's id before
     it is served, `record` what was answered, `report` the exceptions that were our fault; none may fail.
+    `shortcuts` are asked before the views they stand for.
     """
     app = Flask("ca_service.web", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = max_body
@@ -79,8 +83,35 @@ def base_app(
     app.url_map.converters["hex"] = Hex
     problems.install(app, report or _log_fault)
 
-    app.wsgi_app = _framed(app.wsgi_app, record, begin)  # type: ignore[method-assign,assignment] # Flask's own way to wrap
+    inner = _with_shortcuts(app, Shortcuts(shortcuts)) if shortcuts else app.wsgi_app
+    app.wsgi_app = _framed(inner, record, begin)  # type: ignore[method-assign,assignment] # Flask's own way to wrap
     return app
+
+
+def _with_shortcuts(app: Flask, shortcuts: Shortcuts) -> "WSGIApplication":
+    usual = app.wsgi_app
+
+    def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> "Iterable[bytes]":
+        shortcut = shortcuts.find(environ)
+        if shortcut is None:
+            return usual(environ, start_response)
+        try:
+            reply = shortcut.answer(environ)
+        except Exception as error:  # noqa: BLE001 - Flask's handlers answer it, and report what is our fault
+            return _answered(app, error, environ)(environ, start_response)
+        if reply is None:
+            return usual(environ, start_response)
+        environ[_ROUTE] = shortcut.route
+        length = ("Content-Length", str(len(reply.body)))
+        start_response("200 OK", [("Content-Type", reply.content_type), length, *reply.headers])
+        return (reply.body,)
+
+    return application
+
+
+def _answered(app: Flask, error: Exception, environ: "WSGIEnvironment") -> Response:
+    with app.request_context(environ):
+        return app.finalize_request(app.handle_user_exception(error))
 
 
 def _framed(
@@ -115,11 +146,14 @@ def _framed(
 
 
 def _access_record(environ: "WSGIEnvironment", status: int, started: float, name: str) -> AccessRecord:
-    method, served = environ["REQUEST_METHOD"], environ.get("werkzeug.request")
-    rule = served.url_rule if isinstance(served, Request) else None
+    method, route = environ["REQUEST_METHOD"], environ.get(_ROUTE)
+    if route is None:
+        served = environ.get("werkzeug.request")
+        rule = served.url_rule if isinstance(served, Request) else None
+        route = rule.rule if rule else None
     return AccessRecord(
         method=method if method in _METHODS else "OTHER",
-        route=rule.rule if rule else None,
+        route=route,
         status=status,
         milliseconds=(perf_counter() - started) * 1000,
         request_id=name,

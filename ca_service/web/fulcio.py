@@ -5,9 +5,10 @@ Both generations are here: /api/v2 (JSON, 200) for cosign 3, sigstore-python and
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from flask import Blueprint, Request, Response, request
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import ClientDisconnected
 
 from ca_service.authority.issuance import CsrProof, IssuedChain, PublicKeyProof
 from ca_service.errors import MalformedRequest, TokenMalformed, TokenMissing
@@ -16,14 +17,23 @@ from ca_service.web.bodies import read_body
 from ca_service.web.messages import Message, read_message
 from ca_service.web.replies import (
     CACHED_FOR_MINUTES,
+    FROM_ANYWHERE,
     NEVER_CACHED,
     PEM_CHAIN,
     Headers,
     allow_any_origin,
     bytes_reply,
+    compact_json,
     json_reply,
     rate_limit_headers,
 )
+from ca_service.web.shortcuts import QuickReply, Shortcut
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+
+_SIGNING = "/api/v2/signingCert"
 
 
 class Issues(Protocol):
@@ -47,15 +57,12 @@ def blueprint(issuance: Issues, trust: Chains, issuers: Callable[[], IssuerDirec
     calls = Blueprint("fulcio", __name__)
     allow_any_origin(calls)
 
-    @calls.post("/api/v2/signingCert")
+    @calls.post(_SIGNING)
     def create_signing_certificate() -> Response:
         body = read_message(read_body(request))
-        chain = issuance.issue(_token(body, request), _key(body))
+        chain = issuance.issue(_token(body, request.headers.get("Authorization", "")), _key(body))
         # Always this, whatever Accept says: sigstore-python asks for PEM and then reads JSON.
-        return json_reply(
-            {"signedCertificateEmbeddedSct": {"chain": {"certificates": chain.certificates}}},
-            headers=_allowance(chain),
-        )
+        return json_reply(_embedded(chain), headers=_allowance(chain))
 
     @calls.get("/api/v2/trustBundle")
     def get_trust_bundle() -> Response:
@@ -69,7 +76,7 @@ def blueprint(issuance: Issues, trust: Chains, issuers: Callable[[], IssuerDirec
     @calls.post("/api/v1/signingCert")
     def create_signing_certificate_legacy() -> Response:
         body = read_message(read_body(request))
-        chain = issuance.issue(_bearer_token(request), _legacy_key(body))
+        chain = issuance.issue(_bearer_token(request.headers.get("Authorization", "")), _legacy_key(body))
         # Exactly 201: cosign 2 and gitsign take no other answer.
         return bytes_reply(
             joined_pem(chain.certificates),
@@ -84,6 +91,28 @@ def blueprint(issuance: Issues, trust: Chains, issuers: Callable[[], IssuerDirec
         return bytes_reply(chains_pem(trust), PEM_CHAIN, cache=CACHED_FOR_MINUTES)
 
     return calls
+
+
+def shortcuts(issuance: Issues, max_body: int) -> Sequence[Shortcut]:
+    """The call for a certificate, past Flask, for bodies whose length is given and at most `max_body`."""
+
+    def answer(environ: "WSGIEnvironment") -> QuickReply | None:
+        length = environ.get("CONTENT_LENGTH", "")
+        if not (length.isascii() and length.isdigit() and int(length) <= max_body):
+            return None
+        octets = environ["wsgi.input"].read(int(length))
+        if len(octets) < int(length):
+            raise ClientDisconnected
+        body = read_message(octets)
+        chain = issuance.issue(_token(body, environ.get("HTTP_AUTHORIZATION", "")), _key(body))
+        headers = (("Cache-Control", NEVER_CACHED), *_allowance(chain), *FROM_ANYWHERE)
+        return QuickReply("application/json", headers, compact_json(_embedded(chain)).encode())
+
+    return (Shortcut("POST", _SIGNING, _SIGNING, answer),)
+
+
+def _embedded(chain: IssuedChain) -> object:
+    return {"signedCertificateEmbeddedSct": {"chain": {"certificates": chain.certificates}}}
 
 
 def _allowance(chain: IssuedChain) -> Headers:
@@ -122,14 +151,14 @@ def _oidc_issuer(issuer: Issuer) -> dict[str, object]:
     return {name: value for name, value in members.items() if value}
 
 
-def _token(body: Message, call: Request) -> str:
+def _token(body: Message, authorization: str) -> str:
     credentials = body.message("credentials")
     token = credentials.text("oidcIdentityToken") if credentials else ""
-    return _ascii(token) if token else _bearer_token(call)
+    return _ascii(token) if token else _bearer_token(authorization)
 
 
-def _bearer_token(call: Request) -> str:
-    scheme, _, token = call.headers.get("Authorization", "").strip().partition(" ")
+def _bearer_token(authorization: str) -> str:
+    scheme, _, token = authorization.strip().partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise TokenMissing(
             "the request carries no identity token; expected credentials.oidcIdentityToken or Authorization: "

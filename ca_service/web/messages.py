@@ -95,9 +95,7 @@ def read_object(body: bytes) -> dict[str, object]:
     Raises MalformedRequest for anything else, with where it stopped being JSON.
     """
     try:
-        value = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_refuse_constant
-        )
+        value = _DECODER.decode(_text(body))
     except UnicodeDecodeError:
         raise MalformedRequest("the body must be JSON in UTF-8, but it is not UTF-8") from None
     except json.JSONDecodeError as error:
@@ -128,8 +126,18 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return members
 
 
+def _text(body: bytes) -> str:
+    text = body.decode("utf-8")
+    if text.startswith("\ufeff"):
+        raise json.JSONDecodeError("a byte order mark", text, 0)
+    return text
+
+
 def _refuse_constant(constant: str) -> NoReturn:
     raise MalformedRequest(f"the body must be JSON, which has no {constant}")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
 
 
 @cache

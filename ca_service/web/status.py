@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from flask import Blueprint, Response, request
 from werkzeug.http import http_date
@@ -19,7 +19,11 @@ from ca_service.vocabulary import format_seconds
 from ca_service.web.base64_text import decode_base64
 from ca_service.web.bodies import read_body
 from ca_service.web.conditions import conditional, tagged
-from ca_service.web.replies import NEVER_CACHED, bytes_reply, json_reply
+from ca_service.web.replies import NEVER_CACHED, Headers, bytes_reply, json_reply
+from ca_service.web.shortcuts import QuickReply, Shortcut
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 OCSP_RESPONSE = "application/ocsp-response"
 CRL = "application/pkix-crl"
@@ -28,6 +32,8 @@ CERTIFICATE = "application/pkix-cert"
 _CRL_CACHED = "public, max-age=60, no-transform, must-revalidate"
 """Short: a shard is signed anew on every revocation, and a 304 costs next to nothing."""
 _CERTIFICATE_CACHED = "public, max-age=86400"
+
+_OCSP_BELOW = "/ocsp/"
 
 _KEY_ID = re.compile(r"[0-9a-f]{40}", re.ASCII)
 _SHARD = re.compile(r"[0-9a-z][0-9a-z-]{0,63}", re.ASCII)
@@ -102,6 +108,19 @@ def blueprint(responder: Responder, publication: Crls, trust: Certificates) -> B
     return calls
 
 
+def shortcuts(responder: Responder) -> Sequence[Shortcut]:
+    """OCSP by GET, most of what verifiers ask, past Flask."""
+
+    def answer(environ: "WSGIEnvironment") -> QuickReply | None:
+        path = environ["PATH_INFO"]
+        if not path.isascii() or "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ:
+            return None
+        given = responder.respond(decode_ocsp_path(path[len(_OCSP_BELOW) :]))
+        return QuickReply(OCSP_RESPONSE, _ocsp_headers(given), given.der)
+
+    return (Shortcut("GET", _OCSP_BELOW, "/ocsp/<rest:encoded>", answer),)
+
+
 def decode_ocsp_path(encoded: str) -> bytes:
     """Read the request out of a GET path that was percent-decoded once (RFC 6960 appendix A.1).
 
@@ -120,23 +139,26 @@ def decode_ocsp_path(encoded: str) -> bytes:
 
 
 def _ocsp_reply(answer: OcspAnswer) -> Response:
+    (_, cache), *headers = _ocsp_headers(answer)
+    reply = bytes_reply(answer.der, OCSP_RESPONSE, cache=cache, headers=headers)
     if not answer.cacheable:
-        return bytes_reply(answer.der, OCSP_RESPONSE, cache=NEVER_CACHED)
-    # RFC 5019 §6.2, with the directives that its successor asks for.
-    directives = f"max-age={answer.max_age}, public, no-transform, must-revalidate"
-    reply = bytes_reply(
-        answer.der,
-        OCSP_RESPONSE,
-        cache=directives,
-        headers=(
-            ("ETag", f'"{answer.etag}"'),
-            ("Last-Modified", _http_date(answer.produced_at)),
-            ("Expires", _http_date(answer.next_update)),
-        ),
-    )
+        return reply
     if "HTTP_IF_NONE_MATCH" in request.environ or "HTTP_IF_MODIFIED_SINCE" in request.environ:
         return conditional(reply, dated=answer.dated)
     return reply
+
+
+@lru_cache(maxsize=4096)
+def _ocsp_headers(answer: OcspAnswer) -> Headers:
+    if not answer.cacheable:
+        return (("Cache-Control", NEVER_CACHED),)
+    # RFC 5019 §6.2, with the directives that its successor asks for.
+    return (
+        ("Cache-Control", f"max-age={answer.max_age}, public, no-transform, must-revalidate"),
+        ("ETag", f'"{answer.etag}"'),
+        ("Last-Modified", _http_date(answer.produced_at)),
+        ("Expires", _http_date(answer.next_update)),
+    )
 
 
 def _crl_entry(listed: ListedCrl) -> dict[str, object]:

@@ -39,8 +39,12 @@ def main() -> None:
         help="measure lists, answers and time to visibility at 100 and at 1,000,000 issued certificates",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument(
+        "--profile", action="store_true", help="where a certificate's time goes: the mode `where`"
+    )
     asked = parser.parse_args()
     asked.modes += ["identity"] if asked.identity else []
+    asked.modes += ["where"] if asked.profile else []
     unknown = [mode for mode in asked.modes if mode not in MODES]
     if unknown:
         parser.error(f"there is no mode {unknown[0]}; there are {', '.join(MODES)}")

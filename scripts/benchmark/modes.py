@@ -9,6 +9,7 @@ from scripts.benchmark import floor
 from scripts.benchmark.identity import identity
 from scripts.benchmark.plan import Plan, Result, Row
 from scripts.benchmark.server import empty_view, issuing_service, load, request_bytes, warmed
+from scripts.benchmark.where import where
 from tests.support.issuer import LocalIssuer
 from tests.support.processes import RunningService, http
 from tests.support.signing import bearer, issue, key_body, new_key
@@ -101,4 +102,9 @@ def _status_requests(plan: Plan, service: RunningService, issuer: LocalIssuer) -
     return made
 
 
-MODES: Mapping[str, Callable[[Plan], Result]] = {"issuance": issuance, "ocsp": ocsp, "identity": identity}
+MODES: Mapping[str, Callable[[Plan], Result]] = {
+    "issuance": issuance,
+    "ocsp": ocsp,
+    "identity": identity,
+    "where": where,
+}
