@@ -69,6 +69,9 @@ def ask_ocsp(question: Question, url: str, now: datetime, remarks: tuple[str, ..
 
 def _check_signature(answer: ocsp.OCSPResponse, issuer: x509.Certificate, now: datetime) -> None:
     """Accept the issuing key itself, or a delegate that it certified for OCSP (RFC 6960 §4.2.2.2)."""
+    # Nothing signs the enclosed certificates as a whole, so an altered one shows by itself alone.
+    if any(each != issuer and each.public_key() == issuer.public_key() for each in answer.certificates):
+        raise ValueError("the answer encloses an altered certificate of the authority")
     signers = [issuer, *(each for each in answer.certificates if _is_delegate(each, issuer, now))]
     for signer in signers:
         try:

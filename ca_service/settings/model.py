@@ -50,7 +50,7 @@ class ServerSettings(Section):
     threads: int = Field(default=16, ge=1, le=512, description="Threads in each worker.")
     scheduling: Literal["threads", "turns"] = Field(
         default="threads",
-        description="How a worker's threads share it: `threads` is gunicorn's own way; with `turns`, which is new "
+        description="How the threads of a worker share it: `threads` is gunicorn's way; with `turns`, new "
         "and ours, one runs at a time until it has to wait: less CPU for a certificate, and slow clients "
         "hold no thread.",
     )

@@ -91,8 +91,9 @@ def test_status_falls_back_to_the_crl_when_ocsp_gives_no_answer(
     assert "superseded" in revoked.stdout
 
 
+@pytest.mark.parametrize("place", [100, -1])
 def test_nobody_is_believed_who_is_not_the_authority(
-    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
     other = tmp_path / "other"
     assert run("init", "--dir", other, "--url", URL).exit_code == 0
@@ -103,7 +104,8 @@ def test_nobody_is_believed_who_is_not_the_authority(
 
     def altered(url: str, body: bytes | None = None, content_type: str | None = None) -> bytes:
         answer = bytearray(answered(url, body, content_type))
-        answer[100] ^= 1  # of what is signed, in an OCSP answer as in a CRL
+        # 100 is of what is signed, in an OCSP answer as in a CRL; the last octet of the enclosed certificate.
+        answer[place] ^= 1
         return bytes(answer)
 
     monkeypatch.setattr(fetching, "fetch", altered)
