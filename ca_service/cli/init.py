@@ -1,7 +1,7 @@
 """`init`: a new authority in a directory of its own."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -62,7 +62,12 @@ def init(
     The addresses are written into every certificate for years to come, so choose names you will keep.
     """
     from ca_service.cli.founding import Plan, found
+    from ca_service.settings import forms
 
+    _require("--url", url, forms.origin_url)
+    if status_url is not None:
+        _require("--status-url", status_url, forms.plain_url)
+    _require("--organization", organization, forms.title)
     if status_url is None:
         if not url.startswith("http://"):
             raise click.UsageError(
@@ -90,6 +95,15 @@ def init(
     click.echo("     12 months, and a new issuing certificate, due in 3 years, need the root key.")
     if passphrase is None:
         click.echo("The private keys are not encrypted; --passphrase-file would have done so.")
+
+
+def _require(option: str, value: str, check: Callable[[str], str]) -> None:
+    """Hold an option to what its setting must be, so that the refusal names the option."""
+    try:
+        check(value)
+    except ValueError as error:
+        # Not repeated: a URL may hold a password.
+        raise click.UsageError(f"{option}: expected {error}") from None
 
 
 def _passphrase(file: Path | None, environ: Mapping[str, str]) -> tuple[bytes | None, Path | None]:

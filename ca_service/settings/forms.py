@@ -8,6 +8,8 @@ import re
 from urllib.parse import urlsplit
 
 _SHARD = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+_LONGEST_TITLE = 64
+"""Of an organization in a certificate's name (RFC 5280 appendix A, ub-organization-name)."""
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]+\]")
 _ORIGIN = re.compile(r"[!-*,-~]{1,255}")
 
@@ -99,8 +101,8 @@ def login_scopes(scopes: tuple[str, ...]) -> tuple[str, ...]:
 
 def title(name: str) -> str:
     """Check a name that goes into certificates."""
-    if not name.strip() or any(not letter.isprintable() for letter in name):
-        raise ValueError("a name of printable characters")
+    if not name.strip() or len(name) > _LONGEST_TITLE or any(not letter.isprintable() for letter in name):
+        raise ValueError(f"a name of 1 to {_LONGEST_TITLE} printable characters")
     return name
 
 

@@ -36,7 +36,7 @@ class ServiceSettings(Section):
         description="What certificates name for CRL, OCSP and the issuing certificate; always plain http."
     )
     organization: Annotated[str, AfterValidator(forms.title)] = Field(
-        default="ca-service", max_length=64, description="The organization in the authority's names."
+        default="ca-service", description="The organization in the authority's names."
     )
 
 

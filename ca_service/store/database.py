@@ -214,7 +214,8 @@ class Database:
         """
         if isinstance(self._server, SqliteFile) and not self._server.path.exists():
             raise ConfigurationError(
-                f"the database {self._server.path} does not exist; make the directory with `ca-service init`"
+                f"[database] url: {self._server.path} does not exist; make the directory with "
+                "`ca-service init`"
             )
         with self.reading() as connection:
             found = MigrationContext.configure(connection).get_current_revision()

@@ -150,18 +150,22 @@ def test_an_https_service_needs_a_plain_status_address(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ("option", "value"),
     [
-        (["--url", "http://ca.example.com/fulcio"], "[service] url"),
-        (["--status-url", "https://ca.example.com"], "[service] status_url"),
-        (["--organization", "x" * 65], "[service] organization"),
+        ("--url", "http://ca.example.com/prefix"),
+        ("--url", "ftp://ca.example.com"),
+        ("--url", "http://user:secret@ca.example.com"),
+        ("--status-url", "https://ca.example.com"),
+        ("--organization", "x" * 65),
+        ("--organization", " "),
     ],
 )
-def test_settings_that_serve_would_refuse_are_refused_before_keys_are_made(
-    tmp_path: Path, arguments: list[str], named: str
+def test_settings_that_serve_would_refuse_are_refused_by_their_option_before_keys_are_made(
+    tmp_path: Path, option: str, value: str
 ) -> None:
-    done = run("init", "--dir", tmp_path / "ca", *arguments)
-    assert done.exit_code == 2
-    assert named in done.stderr
-    assert "Traceback" not in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    refused = run("init", "--dir", tmp_path / "ca", option, value)
+    assert refused.exit_code == 2
+    assert f"{option}: expected" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "secret" not in refused.stderr
+    assert not list(tmp_path.iterdir())
