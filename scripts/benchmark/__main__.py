@@ -29,7 +29,9 @@ def main() -> None:
         action="store_true",
         help="measure the log while it grows to --sizes, on --engines, beside a reference (ten minutes)",
     )
-    parser.add_argument("--sizes", type=int, nargs="+", default=growth.SIZES, help="entries, for --log")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", help="entries or certificates, for --log and --revocation"
+    )
     parser.add_argument(
         "--engines", nargs="+", choices=growth.ENGINES, default=growth.ENGINES, help="for --log"
     )
@@ -52,14 +54,14 @@ def main() -> None:
     if asked.log:
         with tempfile.TemporaryDirectory(prefix="ca-service-bench-") as folder:
             plan = Plan(asked.workers, asked.clients, min(asked.seconds, 120.0), Path(folder))
-            for result in growth.log(plan, asked.engines, asked.sizes):
+            for result in growth.log(plan, asked.engines, asked.sizes or growth.SIZES):
                 results[result.title] = result
                 if not asked.json:
                     show(result)
     if asked.revocation:
         with tempfile.TemporaryDirectory(prefix="ca-service-bench-") as folder:
             plan = Plan(asked.workers, min(asked.clients, 256), min(asked.seconds, 120.0), Path(folder))
-            for result in revocation.revocation(plan):
+            for result in revocation.revocation(plan, asked.sizes or revocation.SIZES):
                 results[result.title] = result
                 if not asked.json:
                     show(result)
