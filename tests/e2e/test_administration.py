@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 import requests
+from requests.adapters import HTTPAdapter
 
 from tests.support.administration import AUDIENCE, Administered, administered, cli
 from tests.support.issuer import LocalIssuer
+from tests.support.processes import http
 from tests.support.signing import bearer, issue, key_body, new_key
 from tests.support.verifier import ask_ocsp, ocsp_url
 
-FAILURES = 40
+FAILURES = 200
+"""A minute, of one address: more than all tests here make together from theirs."""
 
 
 @pytest.fixture(scope="module")
@@ -66,25 +69,41 @@ def test_a_bad_token_is_refused_with_its_cause_and_counted(world: Administered, 
     make, cause = BAD[name]
     before = world.metric("admin_unauthenticated", cause=cause)
     reply = world.ask("GET", "/whoami", make(world))
-    if reply.status_code == 429:  # the flood of another test came first
-        assert int(reply.headers["Retry-After"]) >= 1
-    else:
-        assert reply.status_code == 401, reply.text
-        (info,) = reply.json()["details"]
-        assert (info["reason"], info["metadata"]["cause"]) == ("unauthenticated", cause)
-        challenge = reply.headers["WWW-Authenticate"]
-        assert ('error="invalid_token"' in challenge) == (name != "none")
+    assert reply.status_code == 401, reply.text
+    (info,) = reply.json()["details"]
+    assert (info["reason"], info["metadata"]["cause"]) == ("unauthenticated", cause)
+    challenge = reply.headers["WWW-Authenticate"]
+    assert ('error="invalid_token"' in challenge) == (name != "none")
     assert world.metric("admin_unauthenticated", cause=cause) == before + 1
 
 
 def test_a_flood_without_a_good_token_is_slowed_and_leaves_the_record_as_it_was(world: Administered) -> None:
     before = world.audit()
-    statuses = [world.ask("POST", "/blocks", None, {}).status_code for _ in range(FAILURES + 5)]
-    assert set(statuses[-5:]) == {429}
-    assert set(statuses) <= {401, 429}
+    with http() as session:
+        # From an address of its own, so that other tests are not slowed.
+        session.mount("http://", _From("127.0.0.77"))
+        url = f"{world.service.url}/admin/v1"
+        asked = 0
+        while (status := session.post(f"{url}/blocks", json={}, timeout=60).status_code) != 429:
+            assert status == 401
+            asked += 1
+            # Each process counts for itself, and begins anew when the minute is over.
+            assert asked <= 100 * FAILURES, "nobody was ever told to wait"
+        assert asked >= FAILURES
+        # Whoever has a good token is not held up by it, even from the same address.
+        assert session.get(f"{url}/whoami", headers=bearer(world.token()), timeout=60).status_code == 200
     assert world.audit() == before
-    # Whoever has a good token is not held up by it, even from the same address.
-    assert world.ask("GET", "/whoami", world.token()).status_code == 200
+
+
+class _From(HTTPAdapter):
+    """Connects from this address of the machine."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options, source_address=(self._source, 0))
 
 
 def test_a_valid_outsider_is_refused_and_recorded_once_a_minute(world: Administered) -> None:
