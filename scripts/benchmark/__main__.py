@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument(
         "--log",
         action="store_true",
-        help="measure the log while it grows to --sizes, on --engines, beside a reference (ten minutes)",
+        help="measure the log while it grows to --sizes, on --engines, beside a reference (over ten minutes)",
     )
     parser.add_argument(
         "--sizes", type=int, nargs="+", help="entries or certificates, for --log and --revocation"
