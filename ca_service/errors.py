@@ -300,6 +300,12 @@ class IssuerUnavailable(Unavailable):
     remedy = "Try again shortly; the operator sees with `ca-service doctor` why the issuer does not answer."
 
 
+class Overloaded(Unavailable):
+    """More is asked of the service than it can do; nothing was looked at."""
+
+    reason = "overloaded"
+
+
 class LogBusy(Unavailable):
     """More certificates are waiting to be logged than the log takes at once."""
 

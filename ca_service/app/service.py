@@ -51,6 +51,7 @@ from ca_service.vocabulary import TimestampMs
 from ca_service.web import admin, dev_idp, fulcio, health, home, log, openapi, static_log, status, trust
 from ca_service.web.application import AccessRecord, base_app
 from ca_service.web.dev_idp import DevIdentityProvider
+from ca_service.web.overload import Overload
 
 _HOUSEKEEPING_SECONDS = 30.0
 _RELAXED_MARK_SECONDS = 1.0
@@ -289,6 +290,7 @@ def create_app(service: Service, *, only_status: bool = False) -> Flask:
         begin=begin_request,
         report=record_fault,
         shortcuts=quick,
+        overload=_overload(service),
     )
     app.register_blueprint(status.blueprint(service.responder, service.publication, service.trust))
     app.register_blueprint(health.blueprint(service.checks))
@@ -312,6 +314,16 @@ def create_app(service: Service, *, only_status: bool = False) -> Flask:
     ):
         app.register_blueprint(blueprint)
     return app
+
+
+def _overload(service: Service) -> Overload:
+    server = service.settings.server
+    return Overload(
+        places=max(server.threads - server.status_threads, 1),
+        patience=server.patience_ms / 1000,
+        observer=service.observer,
+        turns=service.turns,
+    )
 
 
 def _limiter(settings: Settings, observer: PrometheusObserver) -> RateLimiter:

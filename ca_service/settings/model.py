@@ -48,6 +48,22 @@ class ServerSettings(Section):
     )
     workers: int = Field(default=0, ge=0, le=256, description="Worker processes; 0 means one per core.")
     threads: int = Field(default=16, ge=1, le=512, description="Threads in each worker.")
+    status_threads: int = Field(
+        default=2,
+        ge=0,
+        le=64,
+        description="How many of them are kept for OCSP, CRL and health: with the others all stalled, "
+        "by a database or an identity provider that does not answer, status is still told. One is left for "
+        "the rest in any case.",
+    )
+    patience_ms: int = Field(
+        default=2000,
+        ge=100,
+        le=60000,
+        description="How long a request may wait for a thread, in milliseconds, before it is answered with "
+        "503 and Retry-After, while too much is asked; questions about status and health never are. Clients "
+        "give up after about 5000.",
+    )
     scheduling: Literal["threads", "turns"] = Field(
         default="threads",
         description="How the threads of a worker share it: `threads` is gunicorn's way; with `turns`, new "
@@ -70,6 +86,18 @@ class ServerSettings(Section):
     )
     graceful_timeout_seconds: int = Field(
         default=30, ge=1, le=600, description="How long a request may go on after a stop was asked for."
+    )
+    max_requests: int = Field(
+        default=1_000_000,
+        ge=0,
+        description="After how many requests a worker process is replaced by a new one, which bounds what a "
+        "leak of memory can do; requests under way are finished. 0: never.",
+    )
+    max_requests_jitter: int = Field(
+        default=100_000,
+        ge=0,
+        description="Up to how many more each worker answers, by chance, so that they are not all replaced "
+        "at once.",
     )
 
 

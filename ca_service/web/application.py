@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from werkzeug.routing import BaseConverter
 
 from ca_service.web import problems
 from ca_service.web.correlation import HEADER, request_id
+from ca_service.web.overload import Overload
 from ca_service.web.shortcuts import Shortcut, Shortcuts
 
 if TYPE_CHECKING:  # these types exist for checkers alone
@@ -69,12 +71,13 @@ def base_app(
     begin: Callable[[str], None] | None = None,
     report: problems.ReportFault | None = None,
     shortcuts: Sequence[Shortcut] = (),
+    overload: Overload | None = None,
 ) -> Flask:
     """Make the application that blueprints are registered on.
 
     `max_body` is in octets and holds for bodies without a length too. `begin` hears each request's id before
     it is served, `record` what was answered, `report` the exceptions that were our fault; none may fail.
-    `shortcuts` are asked before the views they stand for.
+    `shortcuts` are asked before the views they stand for, and before both `overload`, which lets requests in.
     """
     app = Flask("ca_service.web", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = max_body
@@ -84,6 +87,8 @@ def base_app(
     problems.install(app, report or _log_fault)
 
     inner = _with_shortcuts(app, Shortcuts(shortcuts)) if shortcuts else app.wsgi_app
+    if overload is not None:
+        inner = overload.around(inner, partial(_answered, app))
     app.wsgi_app = _framed(inner, record, begin)  # type: ignore[method-assign,assignment] # Flask's own way to wrap
     return app
 
