@@ -4,7 +4,8 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
@@ -102,9 +103,7 @@ class VerbGroup(click.Group):
         except (click.Abort, KeyboardInterrupt):
             sys.exit(130)
         except CAError as error:
-            # The remedies of a lookup that found nothing are written for callers of the web API.
-            remedy = None if isinstance(error, NotFound) else error.remedy
-            _fail(error.message, remedy, exit_code(error))
+            _explain(error)
         except BrokenPipeError:
             # The reader of our output has left; Python would complain again when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -125,6 +124,20 @@ def exit_code(error: CAError) -> int:
     if isinstance(error, ConfigurationError | InvalidRequest):
         return USAGE
     return COULD_NOT_ASK
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """End the process as a verb does when what is done in the block fails for a reason of ours."""
+    try:
+        yield
+    except CAError as error:
+        _explain(error)
+
+
+def _explain(error: CAError) -> NoReturn:
+    # The remedies of a lookup that found nothing are written for callers of the web API.
+    _fail(error.message, None if isinstance(error, NotFound) else error.remedy, exit_code(error))
 
 
 def _fail(message: str, remedy: str | None, code: int) -> NoReturn:

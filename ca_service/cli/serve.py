@@ -3,8 +3,9 @@
 import logging
 import os
 import socket
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,10 +57,11 @@ def serve(settings: Settings, bind: str | None, workers: int | None, only: str |
         # What certificates name is plain http, whatever the rest is; and one port has the metrics.
         changes |= {"server.tls_certificate": None, "server.tls_key": None, "metrics.bind": ""}
     settings = with_values(settings, changes, "command line") if changes else settings
-    run_server(settings, lambda: _service(settings), only_status=only is not None)
+    run_server(settings, lambda: production(settings), only_status=only is not None)
 
 
-def _service(settings: Settings) -> "Service":
+def production(settings: Settings) -> "Service":
+    """The service as it is set, without a development identity provider."""
     from ca_service.app import build_service
 
     return build_service(settings)
@@ -67,6 +69,28 @@ def _service(settings: Settings) -> "Service":
 
 def run_server(settings: Settings, build: Callable[[], "Service"], *, only_status: bool = False) -> None:
     """Build the service once, then serve it from forked workers until a signal ends it.
+
+    As `prepared` says, which it does first.
+    """
+    with prepared(settings, build, only_status=only_status) as server:
+        from ca_service.cli.server import ServerApplication
+
+        ServerApplication(server.application, server.options).run()
+
+
+@dataclass(frozen=True)
+class Server:
+    """What gunicorn is given: the WSGI application, and its options by name."""
+
+    application: "WSGIApplication"
+    options: dict[str, object]
+
+
+@contextmanager
+def prepared(
+    settings: Settings, build: Callable[[], "Service"], *, only_status: bool = False
+) -> Iterator[Server]:
+    """Check everything and build the service, for gunicorn to serve until the block is left.
 
     With `only_status` nothing is served that takes a token or a secret.
 
@@ -81,7 +105,7 @@ def run_server(settings: Settings, build: Callable[[], "Service"], *, only_statu
         if settings.metrics.bind:
             stack.callback(_remove_metrics, _open_metrics(), master)
         from ca_service.app import create_app
-        from ca_service.cli.server import ServerApplication, server_options
+        from ca_service.cli.server import server_options
         from ca_service.telemetry.logs import configure_logs
 
         configure_logs(settings.logging.level)
@@ -106,8 +130,9 @@ def run_server(settings: Settings, build: Callable[[], "Service"], *, only_statu
             close=service.close,
             reload=service.issuers.reload,
             tls=renewed,
+            turns=service.turns,
         )
-        ServerApplication(application, options, service.turns).run()
+        yield Server(application, options)
 
 
 def refuse_open_http(settings: Settings) -> None:

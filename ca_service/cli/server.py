@@ -10,10 +10,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from ca_service.authority.turns import Turns
+from ca_service.cli.draining import DrainingWorker
+from ca_service.cli.group import explained
 from ca_service.cli.worker import SILENCE_SECONDS, TurnsWorker
+from ca_service.errors import ConfigurationError
 from ca_service.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,11 +53,8 @@ class RootLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
 class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
     """The service, loaded once and then forked into the workers."""
 
-    def __init__(
-        self, application: "WSGIApplication", options: Mapping[str, object], turns: Turns | None = None
-    ) -> None:
-        """Take the finished WSGI application, gunicorn's options, and the turns that its parts wait by."""
-        self.turns = turns or Turns()
+    def __init__(self, application: "WSGIApplication", options: Mapping[str, object]) -> None:
+        """Take the finished WSGI application and gunicorn's options."""
         self._application = application
         self._options = options
         super().__init__()
@@ -75,12 +76,19 @@ def server_options(
     close: Callable[[], None],
     reload: Callable[[], object],
     tls: Callable[[object, object], ssl.SSLContext] | None = None,
+    turns: Turns | None = None,
 ) -> dict[str, object]:
     """Gunicorn's options; `after_fork` runs in each new worker, `close` when it ends.
 
     `reload` runs on SIGHUP in the first process, which then replaces its workers by copies of itself; it
-    must not raise. `tls` gives each connection its context; None means plain http.
+    must not raise. `tls` gives each connection its context; None means plain http. `turns` are what the
+    service's parts wait by, for a worker whose threads take turns.
     """
+
+    def on_starting(arbiter: Any) -> None:
+        with explained():
+            refuse_other_options(arbiter.cfg, options)
+        arbiter.app.turns = turns or Turns()
 
     def post_fork(_arbiter: object, _worker: object) -> None:
         after_fork()
@@ -106,14 +114,17 @@ def server_options(
             "serving %s on %s", settings.service.url, settings.server.bind
         )
 
-    options = {
+    options: dict[str, object] = {
         "bind": [bind for bind in (settings.server.bind, settings.metrics.bind) if bind],
         "workers": worker_count(settings),
-        "worker_class": TurnsWorker if settings.server.scheduling == "turns" else "gthread",
+        "worker_class": TurnsWorker if settings.server.scheduling == "turns" else DrainingWorker,
         "threads": settings.server.threads,
         "preload_app": True,
         "proc_name": "ca-service",
         "graceful_timeout": settings.server.graceful_timeout_seconds,
+        # A worker that was replaced finishes what it has; the next one is a copy of the first process.
+        "max_requests": settings.server.max_requests,
+        "max_requests_jitter": settings.server.max_requests_jitter,
         "timeout": 60,
         "keepalive": 15,
         "limit_request_field_size": _LONGEST_HEADER,
@@ -127,6 +138,7 @@ def server_options(
         "logger_class": RootLogger,
         "accesslog": None,
         "loglevel": settings.logging.level,
+        "on_starting": on_starting,
         "post_fork": post_fork,
         "worker_exit": worker_exit,
         "child_exit": child_exit,
@@ -141,6 +153,22 @@ def server_options(
             "ssl_context": tls,
         }
     return options
+
+
+def refuse_other_options(configured: Any, options: Mapping[str, object]) -> None:
+    """Raise ConfigurationError when gunicorn's command line or environment changed one of our options.
+
+    What was checked, such as that tokens do not travel in plain http, would not hold for what is served.
+    """
+    ours = Config()
+    for name, value in options.items():
+        ours.set(name, value)
+    changed = [name for name in options if configured.settings[name].get() != ours.settings[name].get()]
+    if changed:
+        raise ConfigurationError(
+            f"gunicorn's {changed[0]} was given beside the settings file, which decides it; set it in ca.toml"
+            " or as a CASVC_… variable, and leave it out of gunicorn's command line and GUNICORN_CMD_ARGS"
+        )
 
 
 def worker_count(settings: Settings) -> int:

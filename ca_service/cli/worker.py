@@ -21,6 +21,7 @@ from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
 from ca_service.authority.turns import Turns
+from ca_service.cli.draining import accept_the_last
 
 SILENCE_SECONDS = 10
 """A client that stops in the middle of a request is let go after so long."""
@@ -153,6 +154,7 @@ class TurnsWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
             self._watch()
         for number in self.listening:
             self.epoll.unregister(number)
+        accept_the_last(self.sockets, self._begin)
         stopped = time.monotonic()
         with self.table:
             for connection in self.keepalived_conns:
@@ -161,8 +163,6 @@ class TurnsWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
             self.notify()
             self._watch()
             self._let_go()
-        for listener in self.sockets:
-            listener.close()
 
     def _watch(self) -> None:
         # A signal ends the sleep; its handler runs in this thread.
@@ -230,10 +230,14 @@ class TurnsWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
         if len(self.connections) >= self.worker_connections:
             self._let_go(room=True)
         try:
+            server = listener.getsockname()
             sock, client = listener.accept()
         except OSError:
             return  # another worker was first, or the client has gone
-        connection = Connection(self.cfg, sock, client, listener.getsockname())
+        self._begin(sock, client, server)
+
+    def _begin(self, sock: socket.socket, client: object, server: object) -> None:
+        connection = Connection(self.cfg, sock, client, server)
         with self.table:
             self.connections[connection.number] = connection
         self._expect_more(connection, self.cfg.keepalive)
@@ -265,6 +269,10 @@ class TurnsWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
             request, connection.sock, connection.client, connection.server, self.cfg, response_class=OneWrite
         )
         environ["wsgi.multithread"] = True
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("this worker has answered %d requests and is replaced", self.nr)
+            self.alive = False
         if not self.alive or len(self.keepalived_conns) >= self.max_keepalived:
             response.force_close()
         try:

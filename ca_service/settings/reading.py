@@ -22,9 +22,12 @@ from ca_service.settings.section import Section
 
 PREFIX = "CASVC_"
 
-# Values of the environment that are no settings, read by the commands that need them: a client's token, and
-# the passphrase of the root key.
-NOT_SETTINGS = frozenset({"CASVC_TOKEN", "CASVC_ROOT_PASSPHRASE"})
+# Which settings file gunicorn's own command is to serve, see deploy/gunicorn.conf.py.
+SETTINGS_FILE = "CASVC_CONFIG"
+
+# Values of the environment that are no settings, read by the commands that need them: also a client's token,
+# and the passphrase of the root key.
+NOT_SETTINGS = frozenset({SETTINGS_FILE, "CASVC_TOKEN", "CASVC_ROOT_PASSPHRASE"})
 
 _LISTS: Mapping[str, type[Section]] = {"issuer_policy": IssuerPolicySettings, "admin_role": AdminRoleSettings}
 _CLAIMS = frozenset({"required_claims", "claims"})
