@@ -7,14 +7,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import Connection, make_url
 from sqlalchemy.exc import ArgumentError
 
 from ca_service.errors import ConfigurationError, StoreUnavailable
+from ca_service.store import revisions
 from ca_service.store.connections import Asked, ProcessConnections, close_quietly
 from ca_service.store.engines import DatabaseServer, PostgresServer, SqliteFile
 from ca_service.store.faults import (
@@ -28,7 +25,6 @@ from ca_service.store.faults import (
 from ca_service.store.quick import DriverRow, Parameters, Statement, Transaction
 
 DEFAULT_LOCK_TIMEOUT = 5.0
-_MIGRATION_LOCK = 0x6361_7365_7276_6963
 
 
 def _commit_failed(error: Exception) -> StoreUnavailable:
@@ -86,11 +82,12 @@ class Database:
         Raises StoreUnavailable when it was rolled back (RowRefused when a row broke a rule), and
         CommitUnknown when COMMIT failed or its answer was lost.
         """
-        with (
-            self._server.write_lock(within),
-            translated("writing"),
-            self._here().writer.connect() as connection,
-        ):
+        with self._server.write_lock(within), self._transaction(within) as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self, within: float | None = None) -> Iterator[Connection]:
+        with translated("writing"), self._here().writer.connect() as connection:
             transaction = connection.begin()
             if within is not None:
                 self._server.hurry(connection, within)
@@ -194,18 +191,26 @@ class Database:
     def migrate(self) -> None:
         """Make the schema, or bring it to what this program needs; waits for another process that does.
 
-        Raises StoreUnavailable, and ConfigurationError when a newer program made the schema.
+        Raises StoreUnavailable, also when somebody else has the database open that is to be changed, or when
+        there is no room to do it, and ConfigurationError when a newer program made the schema.
         """
         self._server.prepare()
-        with self.writing() as connection:
-            if self.engine_name == "postgresql":
-                connection.execute(text("SET LOCAL lock_timeout = 0"))
-                connection.execute(text("SET LOCAL statement_timeout = 0"))
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-            config = migration_config()
-            config.attributes["connection"] = connection
-            self._refuse_newer(MigrationContext.configure(connection).get_current_revision())
-            command.upgrade(config, "head")
+        with self._server.write_lock():
+            with self.reading() as connection:
+                found = revisions.found_in(connection)
+            if found == revisions.newest():
+                return
+            if isinstance(self._server, SqliteFile) and found is not None:
+                self.close()
+                with revisions.sqlite_alone(self._server.path):
+                    revisions.refuse_without_room(self._server.path, found)
+            with self._transaction() as connection:
+                if self.engine_name == "postgresql":
+                    revisions.wait_for_turn(connection)
+                    # Whoever had the turn before has done it.
+                    if (found := revisions.found_in(connection)) not in (None, revisions.newest()):
+                        revisions.refuse_other_sessions(connection)
+                revisions.lead_on(connection)
 
     def check(self) -> None:
         """Ask whether the database answers and has the schema of this program.
@@ -218,24 +223,11 @@ class Database:
                 "`ca-service init`"
             )
         with self.reading() as connection:
-            found = MigrationContext.configure(connection).get_current_revision()
-        self._refuse_newer(found)
-        needed = ScriptDirectory.from_config(migration_config()).get_current_head()
-        if found != needed:
+            found = revisions.found_in(connection)
+        if found != (needed := revisions.newest()):
             raise ConfigurationError(
                 f"the database's schema is at revision {found or 'none'}, this program needs {needed}; "
-                "back the database up, then migrate it"
-            )
-
-    @staticmethod
-    def _refuse_newer(found: str | None) -> None:
-        known = {
-            script.revision for script in ScriptDirectory.from_config(migration_config()).walk_revisions()
-        }
-        if found is not None and found not in known:
-            raise ConfigurationError(
-                f"the database's schema is at revision {found}, which this program does not know; "
-                "run the newer version that made it"
+                "stop the service, back the database up, then `ca-service migrate`"
             )
 
     # -- processes ---------------------------------------------------------------------------------
@@ -270,11 +262,3 @@ def _close_before_fork() -> None:
 
 
 os.register_at_fork(before=_close_before_fork)
-
-
-def migration_config() -> Config:
-    """Where Alembic finds the revisions; what it runs needs an open connection in `attributes`."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config

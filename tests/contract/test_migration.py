@@ -1,111 +1,216 @@
-"""A database of the first form with true entries is led on to today's, and says the same afterwards."""
+"""A database of every schema there was is led on to today's, says the same afterwards, and is served."""
 
-from collections.abc import Mapping, Sequence
+import fcntl
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+import psycopg
 import pytest
-from alembic import command
 from click.testing import CliRunner
-from sqlalchemy import MetaData, Table, insert, select, text
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+from sqlalchemy import make_url, text
 
-from ca_service.authority.ports import LogEntry, Selector
+from ca_service.app import build_service
+from ca_service.authority.issuance import PublicKeyProof
+from ca_service.authority.ports import Selector
 from ca_service.cli import main
-from ca_service.cli.founding import Plan, found
-from ca_service.errors import StoreUnavailable
-from ca_service.store.database import Database, migration_config
-from ca_service.store.issued import SqlIssuedCertificates
-from ca_service.store.logs import SqlLogReader
-from ca_service.store.schema import IMMUTABLE, metadata
+from ca_service.errors import ConfigurationError, StoreUnavailable
+from ca_service.settings import load_settings
+from ca_service.store import revisions
+from ca_service.store.database import Database
+from ca_service.store.schema import IMMUTABLE
 from ca_service.vocabulary import RevocationReason, Serial
-from tests.support.entries import Foundation
+from ca_service.web.dev_idp import DevIdentityProvider
+from tests.support.old_schemas import REVISIONS, URL, Histories, as_of, done, make_histories, rows_of
+from tests.support.processes import CA_SERVICE, environment, wait_until
+from tests.support.signing import new_key, prove, public_pem
+from tests.support.store import ACTOR
 
-SIZE = 300
+EMAIL = "ada@example.com"
+
+
+@pytest.fixture(scope="module")
+def histories(tmp_path_factory: pytest.TempPathFactory) -> Histories:
+    """Two directories that are only copied."""
+    return make_histories(tmp_path_factory.mktemp("histories"))
 
 
 @pytest.fixture
-def foundation(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Foundation:
-    """A directory with some hundred entries, one of them revoked."""
-    if database_url.startswith("postgresql"):
-        monkeypatch.setenv("CASVC_DATABASE__URL", database_url)
-    found(tmp_path / "ca", Plan("http://127.0.0.1:5555", "http://127.0.0.1:5555"))
-    made = Foundation(tmp_path / "ca")
-    made.append(SIZE)
-    return made
+def folder(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the copy comes; commands find the database too."""
+    monkeypatch.setenv("CASVC_DATABASE__URL", database_url)
+    return tmp_path / "ca"
 
 
-def _rows(database: Database) -> dict[str, list[Mapping[str, Any]]]:
-    """All that is stored, as SQLAlchemy reads it."""
-    with database.reading() as connection:
-        return {
-            table.name: [
-                dict(row) for row in connection.execute(select(table).order_by(*table.primary_key)).mappings()
-            ]
-            for table in metadata.sorted_tables
-        }
+def _issue_and_revoke(folder: Path, database_url: str) -> None:
+    """Have the whole service, in this process, issue a certificate, revoke it and say so by OCSP."""
+    provider = DevIdentityProvider(URL)
+    environ = {"CASVC_LOGGING__ACCESS": "false", "CASVC_DATABASE__URL": database_url}
+    service = build_service(load_settings(folder / "ca.toml", environ), provider)
+    try:
+        assert {name for name, trouble in service.checks().items() if trouble} == set()
+        key = new_key()
+        proof = PublicKeyProof(public_pem(key).encode(), prove(key, EMAIL))
+        chain = service.issuance.issue(provider.sign_token(EMAIL), proof).certificates
+        leaf, issuing = (x509.load_pem_x509_certificate(pem.encode()) for pem in chain[:2])
+        question = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuing, hashes.SHA256()).build()
+
+        def status() -> ocsp.OCSPCertStatus:
+            answer = service.responder.respond(question.public_bytes(Encoding.DER))
+            return ocsp.load_der_ocsp_response(answer.der).certificate_status
+
+        assert status() is ocsp.OCSPCertStatus.GOOD
+        service.desk.revoke_certificate(
+            Serial(leaf.serial_number),
+            reason=RevocationReason.SUPERSEDED,
+            revocation_date=None,
+            comment="",
+            actor=ACTOR,
+        )
+        assert status() is ocsp.OCSPCertStatus.REVOKED
+        # The number of a block that was lifted, which the audit trail names, is not given again.
+        (block,) = service.desk.block(
+            Selector(identity="eve@example.com"), reason="", expires=None, everybody=False, actor=ACTOR
+        )
+        assert block.number == 3
+    finally:
+        service.close()
 
 
-def _in_the_form_of_0005(
-    rows: Mapping[str, Sequence[Mapping[str, Any]]], entries: Sequence[LogEntry]
-) -> dict[str, list[dict[str, Any]]]:
-    """Whole precertificates beside leaves; what was hex then, SQLAlchemy gives as hex."""
-    old = {name: [dict(row) for row in some] for name, some in rows.items()}
-    for leaf in old["leaves"]:
-        leaf["precertificate"] = entries[leaf["leaf_index"]].precertificate
-        del leaf["signature"], leaf["hash_prefix"]
-    return old
-
-
-def test_what_an_older_program_stored_is_kept_in_the_new_form(
-    foundation: Foundation, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_what_an_older_program_stored_is_kept_and_served(
+    revision: str, histories: Histories, folder: Path, database_url: str
 ) -> None:
-    serial = Serial(int(_rows(foundation.database)["issued"][7]["serial"], 16))
-    revoked = ["revoke", "certificate", f"{serial:x}", "--reason", RevocationReason.KEY_COMPROMISE.label]
-    config = ["--config", str(foundation.folder / "ca.toml")]
-    assert CliRunner().invoke(main, [*revoked, *config]).exit_code == 0
-    reader = SqlLogReader(foundation.database, foundation.log.shard)
-    before, entries = _rows(foundation.database), reader.entries(0, SIZE)
-    assert {bytes(row["precertificate"]) for row in before["leaves"]} == {b""}
-    foundation.database.close()
-
-    _go_back(foundation.database, _in_the_form_of_0005(before, entries))
-    with pytest.raises(Exception, match="revision 0005"):
-        foundation.database.check()
-    foundation.database.migrate()
-    foundation.database.check()
-
-    assert _rows(foundation.database) == before
-    assert reader.entries(0, SIZE) == entries
-    issued = SqlIssuedCertificates(foundation.database)
-    ((_, revocation),) = issued.find(Selector(serial=serial), 2)
-    assert revocation is not None
-    assert revocation.reason is RevocationReason.KEY_COMPROMISE
-    for table in sorted({"leaves", "issued"} & set(IMMUTABLE)):
-        with pytest.raises(StoreUnavailable) as told, foundation.database.writing() as connection:
-            connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608 - our own names
-        assert "never change" in str(told.value.__cause__)
-    foundation.append(1)
-    foundation.database.close()
-    audited = CliRunner().invoke(main, ["fsck", *config])
-    assert audited.exit_code == 0, audited.output
+    with as_of(revision, histories, database_url, folder) as database:
+        if revision != revisions.newest():
+            with pytest.raises(ConfigurationError, match=f"revision {revision}"):
+                database.check()
+            database.close()
+        done("migrate", "--config", folder)
+        database.check()
+        migrated = rows_of(database)
+        expected = dict(histories.of(revision).rows)
+        if revision < "0002":
+            expected["token_uses"] = []
+        assert migrated == expected
+        for table in sorted({"leaves", "issued"} & set(IMMUTABLE)):
+            with pytest.raises(StoreUnavailable) as told, database.writing() as connection:
+                connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608 - our own names
+            assert "never change" in str(told.value.__cause__)
+        database.close()
+        assert "Everything agrees." in done("fsck", "--config", folder)
+        _issue_and_revoke(folder, database_url)
+        assert "Everything agrees." in done("fsck", "--config", folder)
 
 
-def _go_back(database: Database, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Make the tables anew as revision 0005 had them, with these rows."""
-    with database.writing() as connection:
+def test_a_newer_schema_is_refused_and_left_alone(
+    histories: Histories, folder: Path, database_url: str
+) -> None:
+    with as_of("0006", histories, database_url, folder) as database:
+        with database.writing() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        with pytest.raises(ConfigurationError, match="revision 9999, which this program does not know"):
+            database.check()
+        database.close()
+        for verb in ("migrate", "serve", "fsck", "recover"):
+            told = CliRunner().invoke(main, [verb, "--config", str(folder)])
+            assert told.exit_code == 2, told.output
+            assert "run the newer version that made it" in told.output
+        with database.reading() as connection:
+            found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+        assert found == "9999"
+
+
+@contextmanager
+def _turn_taken(folder: Path, database_url: str) -> Iterator[None]:
+    """Hold what one who migrates holds, until two wait for it."""
+    migrations = [
+        subprocess.Popen(
+            [CA_SERVICE, "migrate", "--config", folder],
+            env=environment({"CASVC_DATABASE__URL": database_url}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    try:
+        yield
+    finally:
+        said = [migration.communicate(timeout=240)[0] for migration in migrations]
+    assert [migration.returncode for migration in migrations] == [0, 0], said
+
+
+def test_of_two_who_migrate_at_once_one_waits_and_finds_it_done(
+    histories: Histories, folder: Path, database_url: str
+) -> None:
+    with as_of("0001", histories, database_url, folder) as database:
         if database.engine_name == "postgresql":
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
+            address = make_url(database_url).set(drivername="postgresql").render_as_string()
+            with psycopg.connect(address, autocommit=True) as holder:
+                holder.execute("SELECT pg_advisory_lock(%s)", (revisions.MIGRATION_LOCK,))
+                waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+                def two_wait() -> bool:
+                    row = holder.execute(waiting).fetchone()
+                    return row is not None and row[0] == 2
+
+                with _turn_taken(folder, database_url):
+                    wait_until(two_wait, 120, "two that wait for the turn")
+                    holder.execute("SELECT pg_advisory_unlock(%s)", (revisions.MIGRATION_LOCK,))
         else:
-            connection.execute(text("PRAGMA defer_foreign_keys = ON"))
-            for table in reversed(metadata.sorted_tables):
-                connection.execute(text(f"DROP TABLE {table.name}"))
-            connection.execute(text("DROP TABLE alembic_version"))
-        config = migration_config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0005")
-        connection.execute(text("DELETE FROM generations"))
-        for described in metadata.sorted_tables:
-            stored = Table(described.name, MetaData(), autoload_with=connection)
-            if rows[described.name]:
-                connection.execute(insert(stored), list(rows[described.name]))
+            with (folder / "state/ca.db.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+
+                def one_is_next() -> bool:
+                    with (folder / "state/ca.db.lock.turnstile").open("w") as turnstile:
+                        try:
+                            fcntl.flock(turnstile, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        except BlockingIOError:
+                            return True
+                    return False
+
+                with _turn_taken(folder, database_url):
+                    wait_until(one_is_next, 120, "one that waits for the turn")
+                    fcntl.flock(lock, fcntl.LOCK_UN)
+        database.check()
+        assert rows_of(database)["leaves"] == histories.single.rows["leaves"]
+
+
+def test_a_database_that_others_have_open_is_not_changed_under_them(
+    histories: Histories, folder: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revisions, "_SESSIONS_SECONDS", 0)
+    with as_of("0005", histories, database_url, folder) as database:
+        serving = Database(database_url, folder=folder)
+        with serving.reading() as connection:
+            connection.execute(text("SELECT 1"))
+        told = CliRunner().invoke(main, ["migrate", "--config", str(folder)])
+        assert told.exit_code == 3, told.output
+        assert "stop the service" in told.output
+        serving.close()
+        monkeypatch.undo()
+        database.migrate()
+        database.check()
+
+
+def test_what_has_no_room_beside_itself_is_refused_before_anything_is_changed(
+    histories: Histories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with as_of("0005", histories, "sqlite:///state/ca.db", tmp_path / "ca") as database:
+        size = (tmp_path / "ca/state/ca.db").stat().st_size
+        _, used, free = shutil.disk_usage(tmp_path)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free, used, 2 * size))
+        with pytest.raises(StoreUnavailable, match=r"and \d+ MiB are free there; make room"):
+            database.migrate()
+        with pytest.raises(ConfigurationError, match="revision 0005"):
+            database.check()
+        monkeypatch.undo()
+        database.migrate()
+        database.check()

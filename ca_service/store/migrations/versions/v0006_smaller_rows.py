@@ -19,6 +19,9 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
+WRITES_ANEW = True
+"""Whether all rows are written anew, which on SQLite takes the room of the database again."""
+
 _PORTION = 2_000
 _Row = dict[str, Any]
 

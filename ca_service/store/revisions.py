@@ -1,0 +1,124 @@
+"""The revisions of the schema: which one this program needs, and when an older database is led on to it."""
+
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from ca_service.errors import ConfigurationError, StoreUnavailable
+
+MIGRATION_LOCK = 0x6361_7365_7276_6963
+"""The advisory lock of PostgreSQL under which one process at a time changes the schema."""
+
+_ROOM_AGAIN = 2.2
+"""Free room asked for, in sizes of the database: SQLite took 1.8 for its write-ahead log and new pages."""
+
+_SESSIONS_SECONDS = 5.0
+"""How long sessions that are about to end are waited for."""
+
+_OTHER_SESSIONS = text(
+    "SELECT count(*) FROM pg_stat_activity AS other"
+    " WHERE datname = current_database() AND application_name = 'ca-service' AND pid <> pg_backend_pid()"
+    " AND NOT EXISTS (SELECT 1 FROM pg_locks WHERE pg_locks.pid = other.pid AND locktype = 'advisory'"
+    " AND classid = CAST(:high AS oid) AND objid = CAST(:low AS oid))"
+)
+
+
+def migration_config() -> Config:
+    """Where Alembic finds the revisions; what it runs needs an open connection in `attributes`."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def newest() -> str:
+    """The revision that this program needs."""
+    head = ScriptDirectory.from_config(migration_config()).get_current_head()
+    assert head is not None  # noqa: S101 - the program comes with its revisions
+    return head
+
+
+def found_in(connection: Connection) -> str | None:
+    """The revision of a database, None for one without tables; raises ConfigurationError for a newer one."""
+    found = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in ScriptDirectory.from_config(migration_config()).walk_revisions()}
+    if found is not None and found not in known:
+        raise ConfigurationError(
+            f"the database's schema is at revision {found}, which this program does not know; "
+            "run the newer version that made it"
+        )
+    return found
+
+
+def lead_on(connection: Connection) -> None:
+    """Bring the schema to the newest revision, in the transaction that is open."""
+    config = migration_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def wait_for_turn(connection: Connection) -> None:
+    """On PostgreSQL: let one process at a time change the schema, however long that takes."""
+    for setting in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
+        connection.execute(text(f"SET LOCAL {setting} = 0"))
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+
+
+def refuse_other_sessions(connection: Connection) -> None:
+    """On PostgreSQL: raise StoreUnavailable while a node is connected that does not wait for the same turn.
+
+    It would go on with the schema that it knew when it started.
+    """
+    halves = {"high": MIGRATION_LOCK >> 32, "low": MIGRATION_LOCK & 0xFFFF_FFFF}
+    deadline = time.monotonic() + _SESSIONS_SECONDS
+    while count := connection.execute(_OTHER_SESSIONS, halves).scalar_one():
+        if time.monotonic() > deadline:
+            raise StoreUnavailable(
+                f"{count} other sessions of ca-service are open in this database; stop the service on every"
+                " node first, since it would go on with the schema that it knows"
+            )
+        time.sleep(0.05)
+
+
+@contextmanager
+def sqlite_alone(path: Path) -> Iterator[sqlite3.Connection]:
+    """Have a SQLite file open that nobody else has open, or can open; StoreUnavailable when somebody has."""
+    with closing(sqlite3.connect(path, timeout=1.0, isolation_level=None)) as connection:
+        try:
+            # Before the first look at a file with a write-ahead log, this takes the file for one process.
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE").close()
+            connection.execute("BEGIN EXCLUSIVE").close()
+            connection.execute("COMMIT").close()
+        except sqlite3.OperationalError as error:
+            raise StoreUnavailable(
+                f"{path} is open elsewhere; stop the service, and every program that has it open"
+            ) from error
+        yield connection
+
+
+def refuse_without_room(path: Path, found: str) -> None:
+    """Raise StoreUnavailable when a SQLite file is to be written anew and would not fit beside itself."""
+    due = ScriptDirectory.from_config(migration_config()).iterate_revisions(newest(), found)
+    if not any(getattr(script.module, "WRITES_ANEW", False) for script in due):
+        return
+    size = sum(file.stat().st_size for file in (path, Path(f"{path}-wal")) if file.exists())
+    needed, free = int(size * _ROOM_AGAIN), shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise StoreUnavailable(
+            f"from revision {found} on, all rows are written anew: that takes {_mebibytes(needed)} beside "
+            f"{path}, and {_mebibytes(free)} are free there; make room, or copy the database to a larger "
+            "disk, migrate it there and copy it back. Nothing was changed"
+        )
+
+
+def _mebibytes(octets: int) -> str:
+    return f"{octets / 1_048_576:,.0f} MiB"
