@@ -484,6 +484,32 @@ class Position(Protocol):
         ...
 
 
+class WakeUps(Protocol):
+    """Hints between processes and nodes that the database is worth a look now.
+
+    They carry nothing, and may be lost, late, repeated or forged: who is woken looks, and believes what is
+    there.
+    """
+
+    def send(self) -> None:
+        """Wake whoever waits in this process, and in all others of the service that the adapter reaches.
+
+        Never raises, and returns within a fraction of a second.
+        """
+        ...
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep until woken, or for so long, and say whether it was a wake-up; many at once are one.
+
+        For one thread of each process; what it reaches begins with the first call after a fork. Never raises.
+        """
+        ...
+
+    def close(self) -> None:
+        """End what runs in this process for it, and wake whoever waits."""
+        ...
+
+
 class Observer(Protocol):
     """Where the authority tells what it did, for metrics; it must not fail and not block."""
 

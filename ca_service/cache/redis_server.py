@@ -21,8 +21,29 @@ PAUSE_SECONDS = 1.0
 
 KEY_PREFIX = "casvc:rate"
 UNAVAILABLE = "rate_limit_unavailable"
+ERROR = "redis_error"
+"""Counted for everything that is done with Redis, by `use` (limits, wake-ups) and `reason`."""
 
 _LOG = logging.getLogger(__name__)
+
+
+def connections(url: str, timeout_seconds: float) -> ConnectionPool:
+    """Connections to the Redis of a redis://, rediss:// or unix:// URL, made as they are needed.
+
+    `timeout_seconds` bounds each wait, and nothing is tried twice: whoever asks goes on without. Raises
+    ConfigurationError when the URL cannot be read.
+    """
+    try:
+        return ConnectionPool.from_url(
+            url,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError as error:
+        raise ConfigurationError(
+            "redis.url cannot be read; expected redis://[USER:PASSWORD@]HOST:PORT/NUMBER"
+        ) from error
 
 
 class RedisRateLimiter:
@@ -46,18 +67,7 @@ class RedisRateLimiter:
 
         Raises ConfigurationError when the URL cannot be read.
         """
-        try:
-            self._pool = ConnectionPool.from_url(
-                url,
-                socket_timeout=timeout_seconds,
-                socket_connect_timeout=timeout_seconds,
-                # A request must not wait for a second try: it goes on without.
-                retry=Retry(NoBackoff(), 0),
-            )
-        except ValueError as error:
-            raise ConfigurationError(
-                "redis.url cannot be read; expected redis://[USER:PASSWORD@]HOST:PORT/NUMBER"
-            ) from error
+        self._pool = connections(url, timeout_seconds)
         self._storage = RedisStorage(url, connection_pool=self._pool, key_prefix=KEY_PREFIX)
         self._redis = Redis(connection_pool=self._pool)
         self._observer = observer
@@ -119,6 +129,7 @@ class RedisRateLimiter:
 
     def _went_away(self, error: Exception) -> None:
         self._observer.count(UNAVAILABLE, reason="away")
+        self._observer.count(ERROR, use="limits", reason="away")
         with self._lock:
             first, self._away = not self._away, True
             self._ask_again = self._clock() + PAUSE_SECONDS
@@ -135,4 +146,5 @@ class RedisRateLimiter:
 
     def _nonsense(self, what: str) -> None:
         self._observer.count(UNAVAILABLE, reason="nonsense")
+        self._observer.count(ERROR, use="limits", reason="nonsense")
         _LOG.debug("Redis answered a rate limit with %s", what)
