@@ -113,6 +113,15 @@ class Database:
         with translated("waiting for a lock"), self._server.build_lock(self._here().engine, name):
             yield
 
+    @contextmanager
+    def try_lock(self, name: str) -> Iterator[bool]:
+        """Hold a named lock if no process does, and say whether it is held here; StoreUnavailable.
+
+        It ends with its process, however that ends; on PostgreSQL also with a connection that went dead.
+        """
+        with translated("taking a lock"), self._server.try_lock(self._here().engine, name) as held:
+            yield held
+
     # -- past SQLAlchemy ---------------------------------------------------------------------------
 
     def quick_row(self, statement: Statement, parameters: Parameters) -> DriverRow | None:

@@ -23,6 +23,9 @@ WRITING = "ca_service_writing"
 
 POOL_SIZE = 8
 
+_LONGEST_HOLD_MS = 60_000
+"""How long a session may hold a named lock without a word; what it does meanwhile is checked when stored."""
+
 _TURN_SECONDS = 0.008
 """How long a process goes on writing into SQLite's file while others wait: some batches."""
 
@@ -57,6 +60,10 @@ class DatabaseServer(Protocol):
 
     def build_lock(self, engine: Engine, name: str) -> AbstractContextManager[None]:
         """Hold the lock of this name, which does not keep writers out; StoreUnavailable after a while."""
+        ...
+
+    def try_lock(self, engine: Engine, name: str) -> AbstractContextManager[bool]:
+        """Hold the lock of this name if nobody does, and say so; waits for no one."""
         ...
 
 
@@ -120,6 +127,16 @@ class SqliteFile:
     def build_lock(self, engine: Engine, name: str) -> AbstractContextManager[None]:  # noqa: ARG002 - PostgreSQL needs both
         """One lock for all names: builds are short."""
         return self._flock(".build-lock")
+
+    @contextmanager
+    def try_lock(self, engine: Engine, name: str) -> Iterator[bool]:  # noqa: ARG002 - PostgreSQL needs both
+        """A file of its own beside the database; the lock ends with its process, whatever ends that."""
+        lock = self._try_lock(f".{name}-lock")
+        try:
+            yield lock is not None
+        finally:
+            if lock is not None:
+                os.close(lock)
 
     @contextmanager
     def _flock(self, suffix: str, within: float | None = None) -> Iterator[None]:
@@ -241,11 +258,21 @@ class PostgresServer:
     @contextmanager
     def build_lock(self, engine: Engine, name: str) -> Iterator[None]:
         """An advisory lock of the session: a row lock would stop revocations while a CRL is built."""
+        with self._session_lock(engine, "SELECT pg_advisory_lock(:key) IS NOT NULL", name):
+            yield
+
+    def try_lock(self, engine: Engine, name: str) -> AbstractContextManager[bool]:
+        """Another advisory lock of a session, which PostgreSQL frees when the session's process is gone."""
+        return self._session_lock(engine, "SELECT pg_try_advisory_lock(:key)", name)
+
+    @contextmanager
+    def _session_lock(self, engine: Engine, query: str, name: str) -> Iterator[bool]:
         key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
             try:
-                yield
+                # Of a node that hangs, or whose network does, nobody else hears: others take over after this.
+                connection.execute(text(f"SET idle_session_timeout = {_LONGEST_HOLD_MS}"))
+                yield bool(connection.execute(text(query), {"key": key}).scalar_one())
             finally:
                 # Closing the session frees the lock whatever happened to it.
                 connection.invalidate()
