@@ -1,6 +1,6 @@
 # The tasks of this repository; `make help` lists them. Each is a script that also runs by itself.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick format bench generate clean
+.PHONY: help setup demo test quick format bench load generate clean
 
 help: ## list these tasks
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -23,6 +23,9 @@ format: ## let ruff rewrite what it can
 
 bench: ## CPU per certificate against its floor, OCSP against an empty view
 	scripts/bench
+
+load: ## ten minutes of realistic load, then too much of it, by locust
+	scripts/load
 
 generate: ## write the reference documents and config/ca.toml anew
 	for generator in scripts/generate-*; do .venv/bin/python $$generator || exit 1; done
