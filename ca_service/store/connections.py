@@ -30,7 +30,7 @@ class ProcessConnections:
 
     def open(self) -> DriverConnection:
         """A new connection that commits by itself unless BEGIN is said."""
-        connection = self._server.connect()
+        connection = self._server.connect(quick=True)
         if self.postgresql:
             connection.autocommit = True  # transactions are begun and ended by statements
         return connection

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-import psycopg
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 
 from ca_service.errors import ConfigurationError, StoreUnavailable
+from ca_service.store.patience import PatientConnection, Reach
 from ca_service.store.quick import DriverConnection
 
 WRITING = "ca_service_writing"
@@ -23,6 +23,8 @@ WRITING = "ca_service_writing"
 
 POOL_SIZE = 8
 
+_PATIENCE_SECONDS = 1.0
+_LONGEST_STATEMENT_MS = 30_000
 _LONGEST_HOLD_MS = 60_000
 """How long a session may hold a named lock without a word; what it does meanwhile is checked when stored."""
 
@@ -35,8 +37,8 @@ class DatabaseServer(Protocol):
 
     name: str
 
-    def connect(self) -> DriverConnection:
-        """Open a connection with all durability settings made."""
+    def connect(self, *, quick: bool = False) -> DriverConnection:
+        """Open a connection with all durability settings made; a `quick` one is for short statements."""
         ...
 
     def engine(self) -> Engine:
@@ -88,7 +90,7 @@ class SqliteFile:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
-    def connect(self) -> sqlite3.Connection:
+    def connect(self, *, quick: bool = False) -> sqlite3.Connection:  # noqa: ARG002 - PostgreSQL may hang
         """Open the file, which must exist: a deleted database is an error, not an empty one."""
         connection = sqlite3.connect(self._uri, uri=True, isolation_level=None, check_same_thread=False)
         for pragma in (
@@ -205,18 +207,26 @@ class PostgresServer:
 
     def __init__(self, url: URL, lock_timeout: float) -> None:
         """Take a URL of whichever driver name; the driver is psycopg 3."""
-        arguments: dict[str, Any] = {"connect_timeout": "5", "application_name": "ca-service"}
+        arguments: dict[str, Any] = {
+            "connect_timeout": "5",
+            "application_name": "ca-service",
+            # A connection that a firewall forgot is noticed before somebody waits for it.
+            "keepalives_idle": "15",
+            "keepalives_interval": "5",
+            "keepalives_count": "3",
+        }
         arguments.update(url.translate_connect_args(username="user", database="dbname"))
         arguments.update(
             (name, value if isinstance(value, str) else ",".join(value)) for name, value in url.query.items()
         )
         self._conninfo = make_conninfo("", **arguments)
         self._lock_timeout = lock_timeout
+        self._reach = Reach()
         self._settings = "; ".join(
             (
                 "SET synchronous_commit = on",
                 f"SET lock_timeout = {int(lock_timeout * 1000)}",
-                "SET statement_timeout = 30000",
+                f"SET statement_timeout = {_LONGEST_STATEMENT_MS}",
                 # A hung process must not keep the row that everybody waits for.
                 "SET idle_in_transaction_session_timeout = 10000",
                 "SET default_transaction_isolation = 'read committed'",
@@ -227,10 +237,16 @@ class PostgresServer:
     def prepare(self) -> None:
         """The operator makes the database."""
 
-    def connect(self) -> "psycopg.Connection[tuple[Any, ...]]":
+    def connect(self, *, quick: bool = False) -> PatientConnection:
         """Connect, with the settings of each session made."""
-        connection = psycopg.connect(self._conninfo, autocommit=True)
+        with self._reach.trying():
+            connection = PatientConnection.connect(self._conninfo, autocommit=True)
+        connection.when_silent = self._reach.silent
+        # The server itself gives up before: on a lock, and on statements that are not quick.
+        connection.patience = self._lock_timeout + _PATIENCE_SECONDS
         connection.execute(self._settings)
+        if not quick:
+            connection.patience += _LONGEST_STATEMENT_MS / 1000
         connection.autocommit = False
         return connection
 

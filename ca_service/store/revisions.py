@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from ca_service.errors import ConfigurationError, StoreUnavailable
+from ca_service.store.patience import wait_without_end
 
 MIGRATION_LOCK = 0x6361_7365_7276_6963
 """The advisory lock of PostgreSQL under which one process at a time changes the schema."""
@@ -68,6 +69,7 @@ def lead_on(connection: Connection) -> None:
 
 def wait_for_turn(connection: Connection) -> None:
     """On PostgreSQL: let one process at a time change the schema, however long that takes."""
+    wait_without_end(connection)
     for setting in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
         connection.execute(text(f"SET LOCAL {setting} = 0"))
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})

@@ -1,0 +1,119 @@
+"""A PostgreSQL that cannot be reached, or says nothing any more: nobody waits for it without end."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import literal_column, select, text
+
+from ca_service.errors import StoreUnavailable
+from ca_service.store.database import Database
+from ca_service.store.quick import Statement
+from tests.support.postgres import LocalPostgres
+from tests.support.processes import wait_until
+from tests.support.tcp_proxy import TcpProxy
+
+PATIENT = 60.0
+ONE = Statement(select(literal_column("1")))
+
+
+@pytest.fixture
+def proxy(postgres: LocalPostgres) -> Iterator[TcpProxy]:
+    with TcpProxy(postgres.port) as started:
+        yield started
+
+
+@pytest.fixture
+def database(postgres: LocalPostgres, proxy: TcpProxy, tmp_path: Path) -> Iterator[Database]:
+    url = postgres.new_database().replace(f":{postgres.port}/", f":{proxy.port}/")
+    with closing(Database(url, folder=tmp_path, lock_timeout=1.0)) as made:
+        yield made
+
+
+def answers(database: Database) -> bool:
+    try:
+        return database.quick_row(ONE, {}) == (1,)
+    except StoreUnavailable:
+        return False
+
+
+def reads(database: Database) -> bool:
+    try:
+        with database.reading() as connection:
+            return bool(connection.execute(text("SELECT 1")).scalar_one())
+    except StoreUnavailable:
+        return False
+
+
+def at_once(database: Database, threads: int) -> list[bool]:
+    """Ask from so many threads at the same moment."""
+    together = threading.Barrier(threads)
+
+    def ask(_: int) -> bool:
+        together.wait(PATIENT)
+        return answers(database)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(ask, range(threads)))
+
+
+def test_a_server_that_hangs_is_given_up_by_all_and_found_again(database: Database, proxy: TcpProxy) -> None:
+    assert all(at_once(database, 8)), "eight connections are open"
+    proxy.hang()
+    try:
+        assert not any(at_once(database, 8))
+        # Those that were open are used up; who comes now is told at once, or tries for all.
+        with ThreadPoolExecutor(4) as pool:
+            assert not any(pool.map(lambda _: answers(database), range(400)))
+    finally:
+        proxy.recover()
+    wait_until(lambda: answers(database), PATIENT, "an answer")
+    assert all(at_once(database, 8))
+
+
+def test_a_server_that_is_gone_is_an_error_at_once_and_found_again(
+    database: Database, proxy: TcpProxy
+) -> None:
+    assert all(at_once(database, 4))
+    assert reads(database)
+    proxy.die()
+    assert not any(at_once(database, 4))
+    assert not reads(database)
+    proxy.recover()
+    assert answers(database)
+    assert reads(database)
+
+
+def test_a_named_lock_is_not_waited_for_without_end_either(database: Database, proxy: TcpProxy) -> None:
+    assert answers(database)
+    proxy.hang()
+    try:
+        with pytest.raises(StoreUnavailable), database.try_lock("publication"):
+            raise AssertionError("nobody can know that")
+        with pytest.raises(StoreUnavailable), database.build_lock("crl"):
+            raise AssertionError("nobody can know that")
+    finally:
+        proxy.recover()
+    wait_until(lambda: reads(database), PATIENT, "an answer")
+
+
+def test_a_transaction_that_the_server_fell_silent_in_is_given_up(
+    database: Database, proxy: TcpProxy
+) -> None:
+    database.migrate()
+
+    def transact() -> None:
+        with database.quick_writing() as transaction:
+            assert transaction.row(ONE, {}) == (1,)
+            proxy.hang()
+            transaction.row(ONE, {})
+
+    try:
+        with pytest.raises(StoreUnavailable):
+            transact()
+    finally:
+        proxy.recover()
+    wait_until(lambda: answers(database), PATIENT, "an answer")
