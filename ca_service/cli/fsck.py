@@ -2,12 +2,12 @@
 
 import json
 import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import click
 
+from ca_service.cli.bars import Bars
 from ca_service.cli.group import ANSWER_IS_NO, DONE
 from ca_service.cli.options import config_option, json_option
 
@@ -53,7 +53,7 @@ def fsck(settings: "Settings", state: Path | None, processes: int | None, as_jso
     progress = Progress() if state is None else read_state(state)
     subject = _subject(settings)
     began = monotonic()
-    with _Display() as display:
+    with Bars() as display:
         Inspection(
             subject,
             Surroundings(settings),
@@ -78,39 +78,6 @@ def _subject(settings: "Settings") -> "Subject":
     return Subject(
         settings.database.url, settings.folder, tuple(one.public_bytes(Encoding.DER) for one in known)
     )
-
-
-class _Display:
-    """A progress bar on standard error, when that is a terminal."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-        )
-        self._tasks: dict[str, int] = {}
-
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def tell(self, what: str, done: int, total: int) -> None:
-        """Show how far one part is."""
-        from rich.progress import TaskID
-
-        if what not in self._tasks:
-            self._tasks[what] = self._bars.add_task(what, total=total)
-        self._bars.update(TaskID(self._tasks[what]), completed=done, total=total)
 
 
 def _print(progress: "Progress", seconds: float, *, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """One database, shared by threads and processes: connections, transactions, locks and schema."""
 
 import os
+import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator
@@ -220,6 +221,25 @@ class Database:
                     if (found := revisions.found_in(connection)) not in (None, revisions.newest()):
                         revisions.refuse_other_sessions(connection)
                 revisions.lead_on(connection)
+
+    @contextmanager
+    def taken_away(self, ending: str) -> Iterator[sqlite3.Connection]:
+        """Have SQLite's file open alone; when the block ends well the file's name has this ending.
+
+        Nobody can open it meanwhile, or write into it before it has its new name. Raises StoreUnavailable
+        when somebody has it open, ConfigurationError when the name is taken or the database is no file.
+        """
+        if not isinstance(self._server, SqliteFile):
+            raise ConfigurationError("the database is PostgreSQL already, and no SQLite file")
+        path = self._server.path
+        name = path.with_name(path.name + ending)
+        if name.exists():
+            raise ConfigurationError(f"{name} is there from before; move it elsewhere first")
+        with self._server.write_lock():
+            self.close()
+            with revisions.sqlite_alone(path) as connection:
+                yield connection
+            revisions.rename_durably(path, name)
 
     def check(self) -> None:
         """Ask whether the database answers and has the schema of this program.

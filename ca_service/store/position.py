@@ -1,5 +1,9 @@
 """How far a database says it has come: what the high-water mark is compared with."""
 
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
 from sqlalchemy import bindparam, func, select
 
 from ca_service.authority.mark import NO_AUDIT, LogMark, Mark
@@ -18,6 +22,7 @@ _QUICK = Statement(
         select(func.max(audit.c.sequence)).scalar_subquery(),
     )
 )
+_GENERATIONS = Statement(select(generations.c.revocations, generations.c.blocks))
 _LOG = Statement(
     select(tree_heads.c.tree_size, tree_heads.c.root_hash, tree_heads.c.timestamp)
     .join_from(tree_heads, logs, logs.c.id == tree_heads.c.log)
@@ -35,12 +40,14 @@ class SqlPosition:
 
     def quick(self) -> QuickPosition:
         """Entries of all logs, revocation generation and audit sequence; raises StoreUnavailable."""
-        row = self._database.quick_row(_QUICK, {})
+        return _quick(self._database.quick_row(_QUICK, {}))
+
+    def generations(self) -> tuple[int, int]:
+        """How often revocations and blocks were changed, in one cheap look; raises StoreUnavailable."""
+        row = self._database.quick_row(_GENERATIONS, {})
         if row is None:
             raise StoreUnavailable("the database has no generation row; it was not made by this program")
-        return QuickPosition(
-            entries=int(row[1] or 0), generation=int(row[0]), audit_sequence=int(row[2] or 0)
-        )
+        return int(row[0]), int(row[1])
 
     def whole(self) -> Mark:
         """Everything a mark holds; raises StoreUnavailable.
@@ -97,3 +104,14 @@ class SqlPosition:
         with self._database.reading() as connection:
             found = connection.execute(select(audit.c.hash).where(audit.c.sequence == sequence)).scalar()
         return str(found) if found is not None else ""
+
+
+def stands_at(file: sqlite3.Connection) -> QuickPosition:
+    """As `quick`, of a SQLite file that is open alone; raises StoreUnavailable, sqlite3.Error."""
+    return _quick(file.execute(_QUICK.on_sqlite).fetchone())
+
+
+def _quick(row: Sequence[Any] | None) -> QuickPosition:
+    if row is None:
+        raise StoreUnavailable("the database has no generation row; it was not made by this program")
+    return QuickPosition(entries=int(row[1] or 0), generation=int(row[0]), audit_sequence=int(row[2] or 0))

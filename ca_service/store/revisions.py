@@ -1,5 +1,6 @@
 """The revisions of the schema: which one this program needs, and when an older database is led on to it."""
 
+import os
 import shutil
 import sqlite3
 import time
@@ -105,6 +106,16 @@ def sqlite_alone(path: Path) -> Iterator[sqlite3.Connection]:
                 f"{path} is open elsewhere; stop the service, and every program that has it open"
             ) from error
         yield connection
+
+
+def rename_durably(path: Path, name: Path) -> None:
+    """Give a file another name in its folder. Raises OSError."""
+    path.rename(name)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def refuse_without_room(path: Path, found: str) -> None:

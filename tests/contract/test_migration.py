@@ -10,29 +10,23 @@ from pathlib import Path
 import psycopg
 import pytest
 from click.testing import CliRunner
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import ocsp
 from sqlalchemy import make_url, text
 
-from ca_service.app import build_service
-from ca_service.authority.issuance import PublicKeyProof
-from ca_service.authority.ports import Selector
 from ca_service.cli import main
 from ca_service.errors import ConfigurationError, StoreUnavailable
-from ca_service.settings import load_settings
 from ca_service.store import revisions
 from ca_service.store.database import Database
 from ca_service.store.schema import IMMUTABLE
-from ca_service.vocabulary import RevocationReason, Serial
-from ca_service.web.dev_idp import DevIdentityProvider
-from tests.support.old_schemas import REVISIONS, URL, Histories, as_of, done, make_histories, rows_of
+from tests.support.histories import (
+    REVISIONS,
+    Histories,
+    as_of,
+    done,
+    issue_and_revoke,
+    make_histories,
+    rows_of,
+)
 from tests.support.processes import CA_SERVICE, environment, wait_until
-from tests.support.signing import new_key, prove, public_pem
-from tests.support.store import ACTOR
-
-EMAIL = "ada@example.com"
 
 
 @pytest.fixture(scope="module")
@@ -46,41 +40,6 @@ def folder(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """Where the copy comes; commands find the database too."""
     monkeypatch.setenv("CASVC_DATABASE__URL", database_url)
     return tmp_path / "ca"
-
-
-def _issue_and_revoke(folder: Path, database_url: str) -> None:
-    """Have the whole service, in this process, issue a certificate, revoke it and say so by OCSP."""
-    provider = DevIdentityProvider(URL)
-    environ = {"CASVC_LOGGING__ACCESS": "false", "CASVC_DATABASE__URL": database_url}
-    service = build_service(load_settings(folder / "ca.toml", environ), provider)
-    try:
-        assert {name for name, trouble in service.checks().items() if trouble} == set()
-        key = new_key()
-        proof = PublicKeyProof(public_pem(key).encode(), prove(key, EMAIL))
-        chain = service.issuance.issue(provider.sign_token(EMAIL), proof).certificates
-        leaf, issuing = (x509.load_pem_x509_certificate(pem.encode()) for pem in chain[:2])
-        question = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuing, hashes.SHA256()).build()
-
-        def status() -> ocsp.OCSPCertStatus:
-            answer = service.responder.respond(question.public_bytes(Encoding.DER))
-            return ocsp.load_der_ocsp_response(answer.der).certificate_status
-
-        assert status() is ocsp.OCSPCertStatus.GOOD
-        service.desk.revoke_certificate(
-            Serial(leaf.serial_number),
-            reason=RevocationReason.SUPERSEDED,
-            revocation_date=None,
-            comment="",
-            actor=ACTOR,
-        )
-        assert status() is ocsp.OCSPCertStatus.REVOKED
-        # The number of a block that was lifted, which the audit trail names, is not given again.
-        (block,) = service.desk.block(
-            Selector(identity="eve@example.com"), reason="", expires=None, everybody=False, actor=ACTOR
-        )
-        assert block.number == 3
-    finally:
-        service.close()
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
@@ -105,7 +64,7 @@ def test_what_an_older_program_stored_is_kept_and_served(
             assert "never change" in str(told.value.__cause__)
         database.close()
         assert "Everything agrees." in done("fsck", "--config", folder)
-        _issue_and_revoke(folder, database_url)
+        assert issue_and_revoke(folder, database_url) == 3
         assert "Everything agrees." in done("fsck", "--config", folder)
 
 

@@ -1,4 +1,4 @@
-"""Databases as older revisions of the schema had them, with true entries, revocations, blocks and records."""
+"""Directories with true entries, revocations, blocks and records, as any revision of the schema had them."""
 
 import os
 import shutil
@@ -10,23 +10,35 @@ from typing import Any
 
 from alembic import command
 from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
 from sqlalchemy import MetaData, Table, insert, select, text
 
+from ca_service.app import build_service
+from ca_service.authority.issuance import PublicKeyProof
 from ca_service.authority.log import LogIdentity
-from ca_service.authority.ports import LogEntry
+from ca_service.authority.ports import LogEntry, Selector
 from ca_service.cli import main
 from ca_service.cli.founding import Plan, found
 from ca_service.keys.file import read_private_key
 from ca_service.pki.keys import spki_der
 from ca_service.pki.sct import digitally_sign, log_id_of
+from ca_service.settings import load_settings
 from ca_service.store.append import LogAppender
 from ca_service.store.database import Database
 from ca_service.store.entry_kinds import CertificateEntries
 from ca_service.store.logs import SqlLogReader
 from ca_service.store.revisions import migration_config
 from ca_service.store.schema import metadata
+from ca_service.vocabulary import RevocationReason, Serial
+from ca_service.web.dev_idp import DevIdentityProvider
 from tests.support.entries import Foundation, machine_clock
+from tests.support.signing import new_key, prove, public_pem
+from tests.support.store import ACTOR
 
+EMAIL = "ada@example.com"
 URL = "http://127.0.0.1:5555"
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 SIZE = 300
@@ -62,12 +74,12 @@ def done(*arguments: str | Path) -> str:
     return result.output
 
 
-def make_histories(folder: Path) -> Histories:
+def make_histories(folder: Path, size: int = SIZE) -> Histories:
     """Make both: entries, revocations with their CRLs, blocks with a gap in their numbers, a used token."""
     single, sharded = folder / "single", folder / "sharded"
     found(single, Plan(URL, URL))
     foundation = Foundation(single)
-    foundation.append(SIZE)
+    foundation.append(size)
     rows = rows_of(foundation.database)
     config: list[str | Path] = ["--config", single]
     for leaf, reason in ((7, "keyCompromise"), (8, "superseded")):
@@ -95,10 +107,47 @@ def make_histories(folder: Path) -> Histories:
         machine_clock,
         CertificateEntries(),
     )
-    second.append([first.entry() for _ in range(SIZE // 10)])
+    second.append([first.entry() for _ in range(size // 10)])
     first.publication.refresh()
     first.database.close()
     return Histories(_history(single), _history(sharded))
+
+
+def issue_and_revoke(folder: Path, database_url: str) -> int:
+    """Have the whole service, in this process, issue a certificate, revoke it and say so by OCSP.
+
+    Returns the number of a block that it made: that of one that was lifted is not given again.
+    """
+    provider = DevIdentityProvider(URL)
+    environ = {"CASVC_LOGGING__ACCESS": "false", "CASVC_DATABASE__URL": database_url}
+    service = build_service(load_settings(folder / "ca.toml", environ), provider)
+    try:
+        assert {name for name, trouble in service.checks().items() if trouble} == set()
+        key = new_key()
+        proof = PublicKeyProof(public_pem(key).encode(), prove(key, EMAIL))
+        chain = service.issuance.issue(provider.sign_token(EMAIL), proof).certificates
+        leaf, issuing = (x509.load_pem_x509_certificate(pem.encode()) for pem in chain[:2])
+        question = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuing, hashes.SHA256()).build()
+
+        def status() -> ocsp.OCSPCertStatus:
+            answer = service.responder.respond(question.public_bytes(Encoding.DER))
+            return ocsp.load_der_ocsp_response(answer.der).certificate_status
+
+        assert status() is ocsp.OCSPCertStatus.GOOD
+        service.desk.revoke_certificate(
+            Serial(leaf.serial_number),
+            reason=RevocationReason.SUPERSEDED,
+            revocation_date=None,
+            comment="",
+            actor=ACTOR,
+        )
+        assert status() is ocsp.OCSPCertStatus.REVOKED
+        (block,) = service.desk.block(
+            Selector(identity="eve@example.com"), reason="", expires=None, everybody=False, actor=ACTOR
+        )
+        return block.number
+    finally:
+        service.close()
 
 
 def _history(folder: Path) -> History:
@@ -106,7 +155,8 @@ def _history(folder: Path) -> History:
     try:
         rows = rows_of(database)
         entries = {
-            log["id"]: SqlLogReader(database, log["shard"]).entries(0, 2 * SIZE) for log in rows["logs"]
+            log["id"]: SqlLogReader(database, log["shard"]).entries(0, len(rows["leaves"]))
+            for log in rows["logs"]
         }
     finally:
         database.close()
