@@ -42,6 +42,7 @@ from ca_service.settings import Settings
 from ca_service.store.blocks import SqlBlocks
 from ca_service.store.database import Database
 from ca_service.store.desk import revocation_desk
+from ca_service.store.faults import tell_of_errors
 from ca_service.store.revocations import SqlRevocations
 from ca_service.store.shards import SqlShards
 from ca_service.store.token_uses import SqlTokenUses
@@ -93,6 +94,7 @@ class Service:
 
     def after_fork(self) -> None:
         """Begin what belongs to a worker process: the threads that keep CRLs, tree head and files fresh."""
+        self.observer.level("workers", 1)
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
         if not self.settings.high_water_mark.strict:
             threading.Thread(target=self._keep_mark, name="high-water-mark", daemon=True).start()
@@ -164,6 +166,7 @@ def build_service(
     """
     secret = material.passphrase(settings)
     observer = PrometheusObserver()
+    tell_of_errors(lambda kind: observer.count("database_error", kind=kind))
     database = Database(settings.database.url, folder=settings.folder)
     authorities = AuthoritiesInForce(settings, secret, clock)
     log_keys = material.LogKeys(settings, authorities.issuing(), secret)
@@ -271,6 +274,13 @@ def create_app(service: Service, *, only_status: bool = False) -> Flask:
     settings = service.settings
 
     def record(access: AccessRecord) -> None:
+        service.observer.answered(
+            access.method,
+            access.route or "(none)",
+            access.status,
+            access.milliseconds / 1000,
+            access.reason,
+        )
         if settings.logging.access:
             record_access(
                 method=access.method,

@@ -520,3 +520,11 @@ class Observer(Protocol):
     def duration(self, stage: str, seconds: float) -> None:
         """How long a stage of the work took."""
         ...
+
+    def size(self, what: str, number: float) -> None:
+        """How much was done at once."""
+        ...
+
+    def level(self, what: str, value: float, **labels: str) -> None:
+        """How high something stands in this process now."""
+        ...

@@ -99,6 +99,10 @@ class Publication:
         self._known.add((authority_key, name))
         return url
 
+    def root_crls(self) -> Mapping[KeyId, PublishedCrl]:
+        """The roots' CRLs by the root's key, as they are in force."""
+        return self._root_crls
+
     def crl(self, key_id: str, name: str) -> PublishedCrl | None:
         """Return the CRL that is right at this moment, or None when there is no such shard.
 

@@ -39,7 +39,8 @@ _RETENTION = timedelta(days=3653)
 class OcspAnswer:
     """A DER OCSPResponse and how long others may keep it; times are seconds since 1970, max_age seconds.
 
-    `dated`: no answer that says less can have been produced in the same second.
+    `dated`: no answer that says less can have been produced in the same second. `verdicts` are what it says
+    of each certificate that was asked for, none in an error response.
     """
 
     der: bytes
@@ -49,6 +50,7 @@ class OcspAnswer:
     max_age: int
     etag: str
     dated: bool = True
+    verdicts: tuple[CertStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +102,19 @@ class StatusResponder:
             generation = self._revocations.generation()
             cached = self._cached(request, generation)
             if cached is not None:
+                self._count(cached)
                 return cached
             answer = self._answer(request, generation)
         except OcspMalformed:
             return self._error(ErrorStatus.MALFORMED_REQUEST)
         except CAError:
             return self._error(ErrorStatus.TRY_LATER)
+        self._count(answer)
         return answer
+
+    def _count(self, answer: OcspAnswer) -> None:
+        for verdict in answer.verdicts:
+            self._observer.count("ocsp_status", status=verdict.value)
 
     def _answer(self, request: bytes, generation: int) -> OcspAnswer:
         asked = parse_request(request)
@@ -154,6 +162,7 @@ class StatusResponder:
                 status.revocation is None or now - status.revocation.revoked_at > _JUST_REVOKED
                 for status in statuses
             ),
+            verdicts=tuple(single.status for single in singles),
         )
         if answer.cacheable and len(request) <= _LONGEST_CACHED_REQUEST:
             self._remember(request, generation, answer)
@@ -173,7 +182,6 @@ class StatusResponder:
             verdict = CertStatus.REVOKED
         else:
             verdict = CertStatus.GOOD if status.issued else CertStatus.UNKNOWN
-        self._observer.count("ocsp_status", status=verdict.value)
         return SingleAnswer(
             cert_id=cert_id,
             status=verdict,

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -22,18 +21,22 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
     from ca_service.app import Service
+    from ca_service.telemetry.multiprocess import MetricsDirectory
 
 
 @click.command()
 @config_option()
 @click.option("--bind", metavar="HOST:PORT", help="Listen here instead of [server] bind.")
 @click.option("--workers", type=int, help="Run this many processes instead of [server] workers.")
+@click.option("--metrics", metavar="HOST:PORT", help="Show metrics here instead of at [metrics] bind.")
 @click.option(
     "--only",
     type=click.Choice(["status"]),
     help="Serve nothing but OCSP, CRLs and CA certificates, in plain http from any address.",
 )
-def serve(settings: Settings, bind: str | None, workers: int | None, only: str | None) -> None:
+def serve(
+    settings: Settings, bind: str | None, workers: int | None, metrics: str | None, only: str | None
+) -> None:
     """Run the service.
 
     Settings, keys, certificates, database and issuers are checked before the first request is taken; what is
@@ -42,7 +45,7 @@ def serve(settings: Settings, bind: str | None, workers: int | None, only: str |
 
     Off loopback, plain http is refused unless [server] trusted_proxies names a proxy in front that ends TLS.
     With [server] tls_certificate and tls_key it speaks https itself; a second process then serves the status
-    URL, which certificates name in plain http:
+    URL, which certificates name in plain http. It has metrics only with --metrics and a port of its own.
 
     \b
       ca-service serve --config ca.toml --bind 0.0.0.0:443
@@ -54,8 +57,10 @@ def serve(settings: Settings, bind: str | None, workers: int | None, only: str |
     if workers is not None:
         changes["server.workers"] = workers
     if only is not None:
-        # What certificates name is plain http, whatever the rest is; and one port has the metrics.
+        # What certificates name is plain http, whatever the rest is; and the other process has the metrics.
         changes |= {"server.tls_certificate": None, "server.tls_key": None, "metrics.bind": ""}
+    if metrics is not None:
+        changes["metrics.bind"] = metrics
     settings = with_values(settings, changes, "command line") if changes else settings
     run_server(settings, lambda: production(settings), only_status=only is not None)
 
@@ -94,16 +99,12 @@ def prepared(
 
     With `only_status` nothing is served that takes a token or a secret.
 
-    `build` is called after the metrics directory is made, so it must import ca_service.app itself, and not
-    earlier. Raises ConfigurationError when the service cannot run as it is set, before anything listens.
+    Raises ConfigurationError when the service cannot run as it is set, before anything listens.
     """
     if not only_status:
         refuse_open_http(settings)
     renewed = tls_of(settings)
-    master = os.getpid()
     with ExitStack() as stack:
-        if settings.metrics.bind:
-            stack.callback(_remove_metrics, _open_metrics(), master)
         from ca_service.app import create_app
         from ca_service.cli.server import server_options
         from ca_service.telemetry.logs import configure_logs
@@ -112,23 +113,28 @@ def prepared(
         service = build()
         refuse_other_database(service)
         refuse_taken_address("[server] bind", settings.server.bind)
-        if settings.metrics.bind:
-            refuse_taken_address("[metrics] bind", settings.metrics.bind)
+        settings = _with_free_metrics(settings)
         application: WSGIApplication = create_app(service, only_status=only_status)
         if settings.server.trusted_proxies:
             from ca_service.web.proxies import behind
 
             application = behind(settings.server.trusted_proxies, application)
         if settings.metrics.bind:
-            from ca_service.telemetry.metrics import by_port, metrics_page
+            from ca_service.app.observation import ServiceState
+            from ca_service.telemetry.multiprocess import MetricsDirectory
+            from ca_service.telemetry.page import by_port, metrics_page
 
-            port = settings.metrics.bind.rpartition(":")[2]
-            application = by_port(port, metrics_page(service.observer), application)
+            directory = MetricsDirectory()
+            stack.callback(_remove_metrics, directory, os.getpid())
+            service.observer.share(directory)
+            page = metrics_page(service.observer, ServiceState(service).read)
+            application = by_port(settings.metrics.bind.rpartition(":")[2], page, application)
         options = server_options(
             settings,
             after_fork=service.after_fork,
             close=service.close,
             reload=service.issuers.reload,
+            ended=service.observer.forget,
             tls=renewed,
             turns=service.turns,
         )
@@ -190,15 +196,23 @@ def refuse_taken_address(name: str, bind: str) -> None:
         raise ConfigurationError(f"{name}: {bind} cannot be listened on: {error.strerror}") from error
 
 
-def _open_metrics() -> Path:
-    from ca_service.telemetry.multiprocess import open_metrics_directory
+def _with_free_metrics(settings: Settings) -> Settings:
+    """Without metrics when nobody asked for their address and another program has it; else it is refused."""
+    bind = settings.metrics.bind
+    if bind:
+        try:
+            refuse_taken_address("[metrics] bind", bind)
+        except ConfigurationError as error:
+            if "metrics.bind" in settings.origin.sources:
+                raise
+            logging.getLogger("ca_service.server").warning(
+                "%s; there are no metrics: set [metrics] bind to another address, or to nothing", error.message
+            )
+            return with_values(settings, {"metrics.bind": ""}, "an address that is taken")
+    return settings
 
-    return open_metrics_directory()
 
-
-def _remove_metrics(directory: Path, master: int) -> None:
+def _remove_metrics(directory: "MetricsDirectory", master: int) -> None:
     """Workers leave the block too, by SystemExit; the directory is the master's to remove."""
-    from ca_service.telemetry.multiprocess import close_metrics_directory
-
     if os.getpid() == master:
-        close_metrics_directory(directory)
+        directory.close()

@@ -75,14 +75,15 @@ def server_options(
     after_fork: Callable[[], None],
     close: Callable[[], None],
     reload: Callable[[], object],
+    ended: Callable[[int], None] = lambda _pid: None,
     tls: Callable[[object, object], ssl.SSLContext] | None = None,
     turns: Turns | None = None,
 ) -> dict[str, object]:
     """Gunicorn's options; `after_fork` runs in each new worker, `close` when it ends.
 
     `reload` runs on SIGHUP in the first process, which then replaces its workers by copies of itself; it
-    must not raise. `tls` gives each connection its context; None means plain http. `turns` are what the
-    service's parts wait by, for a worker whose threads take turns.
+    must not raise. `ended` hears of each worker process that ended. `tls` gives each connection its context;
+    None means plain http. `turns` are what the service's parts wait by, for a worker whose threads take turns.
     """
 
     def on_starting(arbiter: Any) -> None:
@@ -97,10 +98,7 @@ def server_options(
         close()
 
     def child_exit(_arbiter: object, worker: Any) -> None:
-        if settings.metrics.bind:
-            from ca_service.telemetry.multiprocess import forget_process
-
-            forget_process(worker.pid)
+        ended(worker.pid)
 
     def on_reload(_arbiter: object) -> None:
         reload()

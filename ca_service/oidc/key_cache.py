@@ -210,6 +210,7 @@ class KeyCache:
         try:
             keys = fetch_keys(issuer, issuer_url, self._fetch, retry_after=FAILED_MS // 1000)
             entry.keys, entry.loaded_at, entry.failure = keys, self._clock(), None
+            self._note(issuer, entry.loaded_at, len(keys.keys))
         except IssuerUnavailable as failure:
             entry.failure = _again(failure)
             self._count("issuer_keys_fetch_failed", issuer, cause=failure.facts.get("cause", "unreachable"))
@@ -227,6 +228,12 @@ class KeyCache:
             entry.fetches += 1
             entry.fetching = None
             done.set()
+
+    def _note(self, issuer: Issuer, fetched_at: int, keys: int) -> None:
+        if self._observer is not None:
+            self._count("issuer_keys_fetched", issuer)
+            self._observer.level("issuer_keys", keys, issuer=issuer.issuer_url)
+            self._observer.level("issuer_keys_fetched_at", fetched_at / 1000, issuer=issuer.issuer_url)
 
     def _count(self, event: str, issuer: Issuer, **labels: str) -> None:
         # By the issuer as configured: issuers found by wildcard are of no small, fixed set.

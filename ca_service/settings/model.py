@@ -288,8 +288,9 @@ class MetricsSettings(Section):
     """Prometheus metrics, on an address of their own."""
 
     bind: Annotated[str, AfterValidator(forms.optional_address)] = Field(
-        default="",
-        description="The address and port for GET /metrics, such as 127.0.0.1:9555; off when empty.",
+        default="127.0.0.1:9555",
+        description="The address and port for GET /metrics, best one that only Prometheus reaches;"
+        " off when empty.",
     )
 
 

@@ -28,6 +28,10 @@ class Batches(Generic[_Item]):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
     def put(self, item: _Item, *, begin: bool = True) -> bool:
         """False when as many wait as may; raises LogUnavailable after `close`.
 

@@ -1,7 +1,7 @@
 """How the database's errors leave this room: as StoreUnavailable, never as a driver's own exception."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import psycopg
@@ -29,6 +29,22 @@ class DiskUntrusted(StoreUnavailable):
     """The disk failed to confirm a write: what reads show may not be what it holds."""
 
 
+_NAMES: Mapping[type[StoreUnavailable], str] = {
+    StoreUnavailable: "unavailable",
+    RowRefused: "row-refused",
+    DiskUntrusted: "disk-untrusted",
+}
+_listeners: list[Callable[[str], None]] = []
+
+
+def tell_of_errors(listener: Callable[[str], None]) -> None:
+    """Have `listener` hear of every error of a database in this process, as one of three words.
+
+    For counting; it must not fail. The one before it hears no more.
+    """
+    _listeners[:] = [listener]
+
+
 def unavailable(doing: str, error: Exception) -> StoreUnavailable:
     """Name a driver's error without its statement and parameters, which hold identities."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
@@ -37,6 +53,8 @@ def unavailable(doing: str, error: Exception) -> StoreUnavailable:
         kind = RowRefused
     if isinstance(cause, sqlite3.Error) and getattr(cause, "sqlite_errorcode", 0) in _FSYNC_FAILED:
         kind = DiskUntrusted
+    for tell in _listeners:
+        tell(_NAMES[kind])
     return kind(
         f"the database failed while {doing}: {type(cause).__name__}"
         f"{f' ({code})' if (code := _code(cause)) else ''}; try again, and see the database's own log",

@@ -182,6 +182,8 @@ class EntrySequencer(Generic[_Entry]):
         batch: _Batch[_Entry],
     ) -> None:
         began = time.perf_counter()
+        self._observer.size("log_batch", len(batch))
+        self._observer.level("log_queue", len(batch) + self._queued())
         if self._in_turn:
             self._turns.take()
         try:
@@ -195,6 +197,11 @@ class EntrySequencer(Generic[_Entry]):
         finally:
             self._turns.leave()
         self._observer.duration("log_batch", time.perf_counter() - began)
+        self._observer.level("log_queue", self._queued())
+
+    def _queued(self) -> int:
+        threads = self._threads
+        return 0 if threads is None else len(threads.writing)
 
     def _release_marked(
         self, appender: LogAppender[_Entry], waiting: Sequence[tuple[_Batch[_Entry], Stored]]

@@ -1,5 +1,5 @@
 """What the service tells its operators: the JSON log and Prometheus metrics.
 
-Neither ever holds a token, an e-mail address or a key. Import `metrics` only after `multiprocess` has made
-its directory: the Prometheus library decides at import whether it counts across processes.
+Neither ever holds a token, an e-mail address or a key. What is measured is declared in `catalogue`; what a
+number means, or when to worry, is in the documentation and in deploy/observation.
 """

@@ -100,13 +100,13 @@ def _with_shortcuts(app: Flask, shortcuts: Shortcuts) -> "WSGIApplication":
         shortcut = shortcuts.find(environ)
         if shortcut is None:
             return usual(environ, start_response)
+        environ[_ROUTE] = shortcut.route
         try:
             reply = shortcut.answer(environ)
         except Exception as error:  # noqa: BLE001 - Flask's handlers answer it, and report what is our fault
             return _answered(app, error, environ)(environ, start_response)
         if reply is None:
             return usual(environ, start_response)
-        environ[_ROUTE] = shortcut.route
         length = ("Content-Length", str(len(reply.body)))
         start_response("200 OK", [("Content-Type", reply.content_type), length, *reply.headers])
         return (reply.body,)

@@ -62,13 +62,16 @@ def wait_until(condition: Callable[[], T], seconds: float, what: str, pause: flo
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without proxies and without settings of the service, plus `extra`."""
+    """This process's environment without proxies and without settings of the service, plus `extra`.
+
+    Many services run beside each other, and one address would have the metrics of all of them.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("CASVC_") and not name.lower().endswith("_proxy")
     }
-    return {**kept, **(extra or {})}
+    return {**kept, "CASVC_METRICS__BIND": "", **(extra or {})}
 
 
 def run(

@@ -65,6 +65,12 @@ class CountingObserver:
     def duration(self, stage: str, seconds: float) -> None:
         self.events[f"stage:{stage}"] += 1
 
+    def size(self, what: str, number: float) -> None:
+        self.events[f"size:{what}"] += 1
+
+    def level(self, what: str, value: float, **labels: str) -> None:
+        self.events[f"level:{what}"] += 1
+
 
 @dataclass
 class SmallAuthority:

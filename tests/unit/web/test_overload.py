@@ -29,6 +29,12 @@ class Counts:
     def duration(self, stage: str, seconds: float) -> None:
         raise AssertionError(stage)
 
+    def size(self, what: str, number: float) -> None:
+        raise AssertionError(what)
+
+    def level(self, what: str, value: float, **labels: str) -> None:
+        raise AssertionError(what)
+
 
 class Busy:
     """An application whose calls last until they are let go."""
