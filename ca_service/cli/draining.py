@@ -1,26 +1,35 @@
-"""Gunicorn's threaded worker, that leaves nothing lying in the queue of its listening sockets when it stops.
+"""How a server stops without losing a connection: it lets nobody in, and serves everybody who is in.
 
-Gunicorn's own stops to accept, finishes what it has, and closes its sockets last. Until then the kernel goes
-on taking connections, for as long as seconds, and resets them in the end: a proxy in front cannot know
-whether a request that it sent was worked on, so it does not send it to another node. Here a connection that
-was taken is served, and the next one is refused at once, which a proxy may repeat elsewhere.
+Gunicorn's threaded worker stops to accept, finishes what it has, and closes its listening sockets last. Until
+then the kernel goes on taking connections, for seconds, and resets them in the end. A proxy in front cannot
+know whether a request that it sent on one was worked on, so it does not send it to another node. Here the
+first process bars the door, the workers serve those that wait behind it, and whoever comes later is refused,
+which a proxy repeats elsewhere.
 """
 
+import contextlib
+import ctypes
+import os
 import socket
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
+
+_SO_ATTACH_FILTER = 26  # Linux's asm-generic/socket.h; Python does not name it
+_RETURN_NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF_RET | BPF_K: keep no octet of any packet
 
 
 class DrainingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
     """A worker process."""
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Accept connections or not; when it stops, serve those that wait and refuse all others."""
+        """Accept connections or not; when it stops, serve those that wait and take no others."""
         super().set_accept_enabled(enabled)
         if not enabled and not self.alive:
-            accept_the_last(self.sockets, self._serve_too)
+            last, self.sockets = self.sockets, []  # gunicorn may ask for it twice
+            accept_the_last(last, self._serve_too)
 
     def _serve_too(self, sock: socket.socket, client: object, server: object) -> None:
         sock.setblocking(True)
@@ -31,7 +40,7 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
 def accept_the_last(listeners: Sequence[Any], serve: Callable[[socket.socket, object, object], None]) -> None:
     """Hand over each connection that waits at these sockets, with both addresses, and close the sockets.
 
-    Other processes may hold the same sockets: they then go on taking connections for themselves.
+    Where only this worker is replaced, others have the same sockets open and go on taking connections.
     """
     for listener in listeners:
         listener.setblocking(False)
@@ -45,3 +54,29 @@ def accept_the_last(listeners: Sequence[Any], serve: Callable[[socket.socket, ob
                 break
             serve(sock, client, server)
         listener.close()
+
+
+def bar_when_closed(listener: Any) -> None:
+    """Have the first process bar a listening socket for all processes when it closes its own copy.
+
+    It does so before it tells the workers to stop; when it only replaces them, it keeps its copy open.
+    """
+    close = listener.close
+    first = os.getpid()
+
+    def bar_and_close() -> None:
+        if os.getpid() == first:
+            # Elsewhere than on Linux a connection can slip in between a worker's last accept and its close.
+            with contextlib.suppress(OSError):
+                _bar(listener.sock)
+        close()
+
+    listener.close = bar_and_close
+
+
+def _bar(listening: socket.socket) -> None:
+    """Drop each packet that would open a connection: its client asks again after a second (RFC 6298 §2.1)."""
+    program = ctypes.create_string_buffer(_RETURN_NOTHING)
+    listening.setsockopt(
+        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program))
+    )

@@ -14,7 +14,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from ca_service.authority.turns import Turns
-from ca_service.cli.draining import DrainingWorker
+from ca_service.cli.draining import DrainingWorker, bar_when_closed
 from ca_service.cli.group import explained
 from ca_service.cli.worker import SILENCE_SECONDS, TurnsWorker
 from ca_service.errors import ConfigurationError
@@ -108,6 +108,7 @@ def server_options(
             # Linux hands this on to the connections it accepts; the worker sets them blocking, without end.
             patience = struct.pack("ll", SILENCE_SECONDS, 0)
             listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
+            bar_when_closed(listener)
         logging.getLogger("ca_service.server").info(
             "serving %s on %s", settings.service.url, settings.server.bind
         )

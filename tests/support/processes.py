@@ -194,6 +194,16 @@ class RunningService:
                 parents.add(process.ppid())
         return [process for process in family if process.pid not in parents]
 
+    def replace_workers(self) -> None:
+        """Send SIGHUP to the first process, and wait until it has replaced every worker."""
+        assert self.process is not None, "not running"
+        before = {process.pid for process in self.family()} - {self.process.pid}
+        self.process.send_signal(signal.SIGHUP)
+        wait_until(
+            lambda: not before & {process.pid for process in self.family()}, 60, "the old workers are gone"
+        )
+        self.wait_ready()
+
     def stop(self) -> None:
         """End it as an operator in a hurry does (SIGTERM, SIGINT) and check that nothing of it is left.
 
