@@ -83,7 +83,7 @@ def server_options(
 
     `reload` runs on SIGHUP in the first process, which then replaces its workers by copies of itself; it
     must not raise. `ended` hears of each worker process that ended. `tls` gives each connection its context;
-    None means plain http. `turns` are what the service's parts wait by, for a worker whose threads take turns.
+    None means plain http. `turns` are what the service's parts wait by, where the workers' threads take turns.
     """
 
     def on_starting(arbiter: Any) -> None:

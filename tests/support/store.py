@@ -46,12 +46,20 @@ class RecordingObserver:
 
     counted: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
+    sizes: list[tuple[str, float]] = field(default_factory=list)
+    levels: dict[str, float] = field(default_factory=dict)
 
     def count(self, event: str, **labels: str) -> None:
         self.counted.append((event, labels))
 
     def duration(self, stage: str, seconds: float) -> None:
         self.stages.append(stage)
+
+    def size(self, what: str, number: float) -> None:
+        self.sizes.append((what, number))
+
+    def level(self, what: str, value: float, **labels: str) -> None:
+        self.levels[what] = value
 
 
 class TestLog:

@@ -60,6 +60,12 @@ class World:
     def duration(self, stage: str, seconds: float) -> None:
         raise AssertionError("nothing is timed here")
 
+    def size(self, what: str, number: float) -> None:
+        raise AssertionError("nothing has a size here")
+
+    def level(self, what: str, value: float, **labels: str) -> None:
+        raise AssertionError("nothing has a level here")
+
     def verify(self, token: str) -> VerifiedToken:
         if self.trouble is not None:
             raise self.trouble
