@@ -1,6 +1,6 @@
 """The one transaction that puts a batch of entries into a log: durable as a whole, or not at all."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
@@ -26,7 +26,7 @@ from ca_service.errors import (
     StoreUnavailable,
 )
 from ca_service.store.database import Database
-from ca_service.store.entry_kinds import EntryKind
+from ca_service.store.entry_kinds import BesideLeaf, EntryKind
 from ca_service.store.faults import CommitUnknown, DiskUntrusted, RowRefused
 from ca_service.store.log_rows import LOCKED_HEAD, read_head, store_full_tiles, store_head, store_leaves
 from ca_service.store.logs import find_log, index_of_leaf
@@ -43,6 +43,17 @@ class Stored(NamedTuple):
 
 
 _Entry = TypeVar("_Entry")
+
+
+class Prepared(NamedTuple, Generic[_Entry]):
+    """An entry, and what its row keeps beside the leaf: made before the lock, for which everybody waits."""
+
+    entry: _Entry
+    beside: BesideLeaf
+
+
+def _nobody() -> tuple[()]:
+    return ()
 
 
 class LogAppender(Generic[_Entry]):
@@ -73,16 +84,34 @@ class LogAppender(Generic[_Entry]):
         A refused row fails its own entry only. Raises ClockBehind, ConfigurationError, StoreUnavailable
         (DiskUntrusted) when none was stored or it cannot be known, and RolledBack or MarkUnavailable.
         """
-        stored = self.store(entries)
+        stored = self.store([self.prepared(entry) for entry in entries])
         self.record(stored.head)
         return stored.outcomes
 
-    def store(self, entries: Sequence[_Entry]) -> Stored:
-        """As `append`, but that nothing of it may be released before `record` has taken its head."""
+    def prepared(self, entry: _Entry) -> Prepared[_Entry]:
+        """An entry as `store` takes it."""
+        return Prepared(entry, self._entries.beside_leaf(entry))
+
+    def store(
+        self,
+        entries: Sequence[Prepared[_Entry]],
+        join: Callable[[], Sequence[Prepared[_Entry]]] = _nobody,
+    ) -> Stored:
+        """As `append`, but that nothing of it may be released before `record` has taken its head.
+
+        `join` is asked, at most once and when the log's lock is held, for what has come meanwhile: the time
+        in which others write makes batches fuller. Outcomes are of `entries`, then of what joined.
+        """
+        together = list(entries)
+
+        def joined() -> list[Prepared[_Entry]]:
+            together.extend(join())
+            return together
+
         try:
-            return self._append_together(entries)
+            return self._append_together(joined)
         except RowRefused:
-            alone = [self._append_alone(entry) for entry in entries]
+            alone = [self._append_alone(entry) for entry in together]
             heads = [each.head for each in alone if each.head is not None]
             return Stored([each.outcomes[0] for each in alone], heads[-1] if heads else None)
 
@@ -94,12 +123,12 @@ class LogAppender(Generic[_Entry]):
         if self._guard is not None and head is not None:
             self._guard.record_head(self._log.log_id, head)
 
-    def _append_alone(self, entry: _Entry) -> Stored:
+    def _append_alone(self, one: Prepared[_Entry]) -> Stored:
         try:
-            return self._append_together([entry])
+            return self._append_together(lambda: [one])
         except RowRefused as error:
             refusal = LogUnavailable(
-                f"the log could not store {self._entries.name_of(entry)}: {error.message}",
+                f"the log could not store {self._entries.name_of(one.entry)}: {error.message}",
                 retry_after=error.retry_after,
             )
             refusal.__cause__ = error
@@ -129,33 +158,33 @@ class LogAppender(Generic[_Entry]):
             store_head(transaction, number, head, same, signed)
         return signed
 
-    def _append_together(self, entries: Sequence[_Entry]) -> Stored:
+    def _append_together(self, together: Callable[[], Sequence[Prepared[_Entry]]]) -> Stored:
+        entries: Sequence[Prepared[_Entry]] = ()
         outcomes: dict[int, Outcome] = {}
         admitted: list[int] = []
         following: NextHead | None = None
         prints: set[bytes] = set()
         number = self._log_number()
-        # Before the lock is taken: all who append wait for what is done under it.
-        beside = [self._entries.beside_leaf(entry) for entry in entries]
         asked = [(LOCKED_HEAD, {"log_number": number}), *((query, {}) for query in self._entries.consults)]
         try:
             with self._database.quick_writing(asked) as transaction:
                 head, period = self._locked_head(transaction, number)
                 self._admit(head)
+                entries = together()
                 now = self._clock()
                 admit = self._entries.admission(transaction, now, partial(period.require, self._log.shard))
-                for place, entry in enumerate(entries):
+                for place, one in enumerate(entries):
                     try:
-                        admit(entry)
+                        admit(one.entry)
                     except (InvalidRequest, LogClosed) as refused:
                         outcomes[place] = refused
                     else:
                         admitted.append(place)
                 if admitted:
-                    pending = [entries[place] for place in admitted]
+                    pending = [entries[place].entry for place in admitted]
                     following = sequence(head, pending, now, self._entries.codec.leaf)
                     signed = sign_head(self._log, following, self._sign_tree_head)
-                    kept = [beside[place] for place in admitted]
+                    kept = [entries[place].beside for place in admitted]
                     prints = store_leaves(
                         transaction,
                         number,

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from ca_service.errors import LogUnavailable
@@ -14,9 +14,7 @@ _Item = TypeVar("_Item")
 class Batches(Generic[_Item]):
     """What waits in one process, and the thread that takes it away."""
 
-    def __init__(
-        self, name: str, size: int, batch_size: int, handle: Callable[[Sequence[_Item]], None]
-    ) -> None:
+    def __init__(self, name: str, size: int, batch_size: int, handle: Callable[[list[_Item]], None]) -> None:
         """Start the thread, which calls `handle` with at most `batch_size`; `size` items may wait."""
         self.pid = os.getpid()
         self._size = size
@@ -57,6 +55,14 @@ class Batches(Generic[_Item]):
         with self._changed:
             if item in self._waiting:
                 self._waiting.remove(item)
+
+    def join(self, batch: list[_Item]) -> list[_Item]:
+        """Let what has gathered since a batch was taken go with it, as far as there is room; what joined."""
+        with self._changed:
+            count = min(len(self._waiting), self._batch_size - len(batch))
+            joining = [self._waiting.popleft() for _ in range(count)]
+        batch.extend(joining)
+        return joining
 
     def close(self) -> None:
         """Handle what waits, then end the thread."""

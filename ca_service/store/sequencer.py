@@ -1,6 +1,7 @@
 """The batching sequencer: many threads wait, one thread of the process writes them into the log together.
 
-While one transaction is being made durable, the next batch gathers. Where a strict high-water mark has to
+While one transaction is being made durable, the next batch gathers, and goes on to until the log's lock is
+held. Where a strict high-water mark has to
 rise before anything is released, a second thread lets it rise, for all batches that were stored meanwhile.
 """
 
@@ -8,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -17,7 +19,7 @@ from ca_service.authority.ports import Clock, Observer, PendingCertificate, Sequ
 from ca_service.authority.rollback import RollbackGuard
 from ca_service.authority.turns import Pause, Turns
 from ca_service.errors import CAError, LogBusy, LogUnavailable, StoreUnavailable
-from ca_service.store.append import LogAppender, Outcome, Stored
+from ca_service.store.append import LogAppender, Outcome, Prepared, Stored
 from ca_service.store.batches import Batches
 from ca_service.store.database import Database
 from ca_service.store.entry_kinds import EntryKind
@@ -31,16 +33,18 @@ _Entry = TypeVar("_Entry")
 class _Waiting(Generic[_Entry]):
     """An entry on its way, and the pause in which its caller sleeps."""
 
-    __slots__ = ("done", "entry", "outcome", "turns")
+    __slots__ = ("done", "entry", "gone", "outcome", "queue", "turns")
 
-    def __init__(self, entry: _Entry, turns: Turns) -> None:
+    def __init__(self, entry: Prepared[_Entry], turns: Turns) -> None:
         self.entry = entry
         self.outcome: Outcome | None = None
         self.done = Pause()
         self.turns = turns
+        self.gone = False
+        self.queue: deque[_Waiting[Any]] | None = None
 
 
-_Batch = Sequence[_Waiting[_Entry]]
+_Batch = list[_Waiting[_Entry]]
 
 
 class _Threads(Generic[_Entry]):
@@ -113,7 +117,8 @@ class EntrySequencer(Generic[_Entry]):
         not this log.
         """
         self._entries.refuse_unstorable(entry)
-        queue, waiting = self._here(), _Waiting(entry, self._turns)
+        prepared = Prepared(entry, self._entries.beside_leaf(entry))
+        queue, waiting = self._here(), _Waiting(prepared, self._turns)
         if not queue.put(waiting, begin=False):
             self._observer.count("log_busy")
             raise LogBusy(
@@ -121,7 +126,14 @@ class EntrySequencer(Generic[_Entry]):
                 retry_after=1,
             )
         patience = self._timeout if within is None else min(within, self._timeout)
-        if not self._turns.wait(waiting.done, patience, queue.begin):
+        woken = False
+        try:
+            woken = self._turns.wait(waiting.done, patience, queue.begin)
+        finally:
+            waiting.gone = not woken
+            if waiting.queue is not None:
+                _wake_next(waiting.queue)
+        if not woken:
             queue.withdraw(waiting)
             raise LogUnavailable(
                 f"the log did not store the entry within {patience:.3g} s; no certificate was released",
@@ -167,8 +179,13 @@ class EntrySequencer(Generic[_Entry]):
             )
             put = releasing.put
             release = lambda batch, stored: put((batch, stored))  # noqa: E731 - one line of one use
-        write = partial(self._write, appender, release)
-        return _Threads(Batches("log-sequencer", self._queue_size, self._batch_size, write), releasing)
+        writing: Batches[_Waiting[_Entry]] = Batches(
+            "log-sequencer",
+            self._queue_size,
+            self._batch_size,
+            lambda batch: self._write(appender, writing, release, batch),
+        )
+        return _Threads(writing, releasing)
 
     def _appender(self) -> LogAppender[_Entry]:
         return LogAppender(
@@ -178,6 +195,7 @@ class EntrySequencer(Generic[_Entry]):
     def _write(
         self,
         appender: LogAppender[_Entry],
+        queue: Batches[_Waiting[_Entry]],
         release: Callable[[_Batch[_Entry], Stored], object],
         batch: _Batch[_Entry],
     ) -> None:
@@ -187,7 +205,10 @@ class EntrySequencer(Generic[_Entry]):
         if self._in_turn:
             self._turns.take()
         try:
-            stored = appender.store([waiting.entry for waiting in batch])
+            stored = appender.store(
+                [waiting.entry for waiting in batch],
+                lambda: [waiting.entry for waiting in queue.join(batch)],
+            )
         except Exception as error:  # noqa: BLE001 - handed to every caller that waits for this batch
             if isinstance(error, DiskUntrusted):
                 self._when_disk_lies()
@@ -229,9 +250,27 @@ BatchingSequencer = EntrySequencer[PendingCertificate]
 
 def _release(batch: _Batch[_Entry], stored: Stored) -> None:
     """Tell each caller what became of its entry."""
+    queue = deque[_Waiting[Any]](batch)
     for waiting, outcome in zip(batch, stored.outcomes, strict=True):
         waiting.outcome = outcome
-        waiting.turns.wake(waiting.done)
+        waiting.queue = queue
+    _wake_next(queue)
+
+
+def _wake_next(queue: deque[_Waiting[Any]]) -> None:
+    """Wake the first of those who wait for the same batch; it wakes the next once it runs.
+
+    Python runs one thread at a time: woken together, all but one would only be put to sleep again. Who is
+    gone wakes nobody, so it is passed over; who goes at this moment finds the queue and wakes the next.
+    """
+    while queue:
+        try:
+            waiting = queue.popleft()
+        except IndexError:  # another one took it
+            return
+        if not waiting.gone:
+            waiting.turns.wake(waiting.done)
+            return
 
 
 def _told(error: Exception) -> CAError:

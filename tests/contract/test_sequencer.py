@@ -206,6 +206,22 @@ def test_a_caller_in_a_hurry_is_told_though_the_log_would_wait_longer(
     assert reader.head().tree_size in (1, 2), "the first may have been on its way already"
 
 
+def test_who_gave_up_keeps_nobody_of_the_same_batch_waiting(
+    database: Database, log: TestLog, reader: SqlLogReader
+) -> None:
+    sequencer = log.sequencer(database, timeout=60)
+    with ThreadPoolExecutor(max_workers=8) as threads:
+        with database.writing() as connection:
+            connection.exec_driver_sql("UPDATE tree_heads SET frozen = frozen")
+            with pytest.raises(LogUnavailable):
+                sequencer.append(pending(), within=0.1)
+            patient = [threads.submit(sequencer.append, pending()) for _ in range(8)]
+        indexes = {one.result().leaf_index for one in patient}
+    sequencer.close()
+    assert len(indexes) == 8
+    assert audit_log(reader, log).tree_size in (8, 9), "the first was on its way when its caller went"
+
+
 def test_an_entry_nobody_waits_for_any_more_is_not_logged_later(
     database: Database, log: TestLog, reader: SqlLogReader
 ) -> None:
