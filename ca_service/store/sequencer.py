@@ -200,7 +200,6 @@ class EntrySequencer(Generic[_Entry]):
         batch: _Batch[_Entry],
     ) -> None:
         began = time.perf_counter()
-        self._observer.size("log_batch", len(batch))
         self._observer.level("log_queue", len(batch) + self._queued())
         if self._in_turn:
             self._turns.take()
@@ -218,6 +217,7 @@ class EntrySequencer(Generic[_Entry]):
         finally:
             self._turns.leave()
         self._observer.duration("log_batch", time.perf_counter() - began)
+        self._observer.size("log_batch", len(batch))
         self._observer.level("log_queue", self._queued())
 
     def _queued(self) -> int:
