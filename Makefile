@@ -21,7 +21,7 @@ format: ## let ruff rewrite what it can
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-bench: ## CPU per certificate against its floor, OCSP against an empty view
+bench: ## the speed figures beside their targets, in one table (scripts/bench --help: all the modes)
 	scripts/bench
 
 load: ## ten minutes of realistic load, then too much of it, by locust

@@ -1,89 +1,127 @@
-"""Run the modes asked for and print them: `scripts/bench --help`."""
+"""Run the modes asked for and print one table: `scripts/bench --help`."""
 
 import argparse
 import dataclasses
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from scripts.benchmark import log as growth
-from scripts.benchmark import revocation
-from scripts.benchmark.modes import MODES
-from scripts.benchmark.plan import Plan, Result
+from scripts.benchmark.modes import MODES, TABLE
+from scripts.benchmark.plan import ENGINES, Options, Result
+from scripts.benchmark.table import as_json, heading, lines, machine
+
+_ABOUT = """\
+Measure the service on this machine: one table, ratios against what was measured beside it in the same run,
+medians of --rounds turns, and whether the figures reach what docs/design/performance.md asks for. Without a
+MODE: {table} (some minutes). CPU for a certificate is user and system time of all of the server's processes;
+PostgreSQL's own is shown apart. Settings come from the environment, as always: CASVC_SERVER__THREADS=8.
+"""
+_EXAMPLES = """\
+  scripts/bench                                                       every figure that has a target
+  scripts/bench issuance --engine postgresql --workers 1 2 --clients 1 8 16 32
+  scripts/bench issuance --variant server.scheduling=turns            the default beside another setting
+  scripts/bench size --sizes 1000 1000000                             does the millionth cost more?
+  scripts/bench profile --seconds 20 --stacks stacks.txt              where time goes; a file for speedscope
+  scripts/bench growth --sizes 1000 10000 100000 1000000 --png growth.png
+  scripts/bench ocsp crl --json -                                     JSON instead of the table
+"""
 
 
 def main() -> None:
-    """Measure and print; nothing is judged, the ratios are for the reader."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure the service on this machine.")
-    parser.add_argument(
-        "modes", nargs="*", metavar="MODE", help=f"of {', '.join(MODES)}; all when none is named"
-    )
-    parser.add_argument("--identity", action="store_true", help="the mode of this name")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="server processes")
-    parser.add_argument("--clients", type=int, default=16, help="concurrent connections")
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each mode, at most 120")
-    parser.add_argument(
-        "--log",
-        action="store_true",
-        help="measure the log while it grows to --sizes, on --engines, beside a reference (over ten minutes)",
-    )
-    parser.add_argument(
-        "--sizes", type=int, nargs="+", help="entries or certificates, for --log and --revocation"
-    )
-    parser.add_argument(
-        "--engines", nargs="+", choices=growth.ENGINES, default=growth.ENGINES, help="for --log"
-    )
-    parser.add_argument(
-        "--revocation",
-        action="store_true",
-        help="measure lists, answers and time to visibility at 100 and at 1,000,000 issued certificates",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.add_argument(
-        "--profile", action="store_true", help="where a certificate's time goes: the mode `where`"
-    )
+    """Measure and print; what misses its target is no failure, since another machine may be busy."""
+    parser = _parser()
     asked = parser.parse_args()
-    asked.modes += ["identity"] if asked.identity else []
-    asked.modes += ["where"] if asked.profile else []
-    unknown = [mode for mode in asked.modes if mode not in MODES]
-    if unknown:
-        parser.error(f"there is no mode {unknown[0]}; there are {', '.join(MODES)}")
-    results: dict[str, Result] = {}
-    if asked.log:
+    modes = [*asked.modes, *(asked.named or [])] or list(TABLE)
+    for mode in modes:
+        if mode not in MODES:
+            parser.error(f"there is no mode {mode}; there are {', '.join(MODES)}")
+    alone = asked.json == "-"
+    if not alone:
+        told = machine()
+        print(
+            f"{told['cpu']}, {told['cores']} cores, Python {told['python']}, commit {told['commit']}, "
+            f"load {told['load'][0]} before\n\n{heading()}",
+            flush=True,
+        )
+    results: list[Result] = []
+    for mode in modes:
         with tempfile.TemporaryDirectory(prefix="ca-service-bench-") as folder:
-            plan = Plan(asked.workers, asked.clients, min(asked.seconds, 120.0), Path(folder))
-            for result in growth.log(plan, asked.engines, asked.sizes or growth.SIZES):
-                results[result.title] = result
-                if not asked.json:
-                    show(result)
-    if asked.revocation:
-        with tempfile.TemporaryDirectory(prefix="ca-service-bench-") as folder:
-            plan = Plan(asked.workers, min(asked.clients, 256), min(asked.seconds, 120.0), Path(folder))
-            for result in revocation.revocation(plan, asked.sizes or revocation.SIZES):
-                results[result.title] = result
-                if not asked.json:
-                    show(result)
-    for mode in asked.modes or ({} if asked.log or asked.revocation else MODES):
-        with tempfile.TemporaryDirectory(prefix="ca-service-bench-") as folder:
-            plan = Plan(asked.workers, min(asked.clients, 256), min(asked.seconds, 120.0), Path(folder))
-            results[mode] = MODES[mode](plan)
-        if not asked.json:
-            show(results[mode])
+            for result in MODES[mode].measure(_options(asked, Path(folder))):
+                results.append(result)
+                if not alone:
+                    print("\n".join(lines(result)), flush=True)
+    if not alone:
+        print(f"\nload {os.getloadavg()[0]:.1f} afterwards")
     if asked.json:
-        about = {"workers": asked.workers, "clients": asked.clients, "seconds": asked.seconds}
-        measured = {mode: dataclasses.asdict(result) for mode, result in results.items()}
-        json.dump({"plan": about, "modes": measured}, sys.stdout, indent=2)
-        print()
+        content = json.dumps(as_json(results, _said(asked, modes)), indent=2)
+        if alone:
+            print(content)
+        else:
+            Path(asked.json).write_text(content + "\n")
 
 
-def show(result: Result) -> None:
-    """Print one mode as a table."""
-    print(f"\n{result.title}")
-    for row in result.rows:
-        ratio = "" if row.ratio is None else f"   {row.ratio:5.2f} ×"
-        print(f"  {row.name:36}{row.value:10,.1f} {row.unit:10}{ratio}")
+def _parser() -> argparse.ArgumentParser:
+    what = "\n".join(f"  {name:12}{mode.what}" for name, mode in MODES.items())
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description=_ABOUT.format(table=", ".join(TABLE)),
+        epilog=f"modes:\n{what}\n\nexamples:\n{_EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("modes", nargs="*", metavar="MODE", help="what to measure: see below")
+    for mode in ("profile", "growth", "log", "revocation", "identity"):
+        add(f"--{mode}", dest="named", action="append_const", const=mode, help=f"the mode {mode}")
+    add("--engine", "--engines", dest="engines", nargs="+", choices=ENGINES, default=(), help="databases")
+    add("--workers", type=int, nargs="+", default=(), help="server processes [2; 1 for profile]")
+    add("--clients", type=_clients, nargs="+", default=(), help="concurrent connections, at most 256 [8 32]")
+    add("--seconds", type=_seconds, default=4.0, help="for each load, at most 120 [4]")
+    add("--rounds", type=int, default=3, help="how often everything is measured, in turns [3]")
+    add("--sizes", type=int, nargs="+", default=(), help="certificates: size, log, revocation, growth")
+    add("--lists", type=int, nargs="+", default=(100_000, 1_000_000), help="entries: crl [100000 1000000]")
+    add(
+        "--variant",
+        action="append",
+        type=_variant,
+        default=[],
+        metavar="SETTING=VALUE[,…]",
+        help="settings to measure beside the others; may be repeated",
+    )
+    add("--json", metavar="FILE|-", help="write JSON too, or instead of the table")
+    add("--png", type=Path, metavar="FILE", help="growth: draw its curves")
+    add(
+        "--stacks", type=Path, metavar="FILE", help="profile: the stacks, for speedscope.app or flamegraph.pl"
+    )
+    return parser
+
+
+def _clients(text: str) -> int:
+    return max(1, min(int(text), 256))
+
+
+def _seconds(text: str) -> float:
+    return min(float(text), 120.0)
+
+
+def _variant(text: str) -> dict[str, str]:
+    """Settings as `server.threads=8,server.scheduling=turns`, by their names in the environment."""
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    if not all(equals and "." in name for name, equals, _ in pairs):
+        raise argparse.ArgumentTypeError(f"{text} is not SECTION.SETTING=VALUE")
+    return {f"CASVC_{name.upper().replace('.', '__')}": value for name, _, value in pairs}
+
+
+def _options(asked: argparse.Namespace, folder: Path) -> Options:
+    names = {field.name for field in dataclasses.fields(Options)} - {"folder", "variants"}
+    given = {name: value for name, value in vars(asked).items() if name in names}
+    return Options(folder, variants=({}, *asked.variant), **given)
+
+
+def _said(asked: argparse.Namespace, modes: list[str]) -> dict[str, Any]:
+    said = {name: str(value) if isinstance(value, Path) else value for name, value in vars(asked).items()}
+    return {**said, "modes": modes}
 
 
 if __name__ == "__main__":

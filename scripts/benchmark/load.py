@@ -1,9 +1,9 @@
 """The load generator: a process of its own that costs little, so that the server is what is measured.
 
-    python -m scripts.benchmark.load PORT REQUESTS_FILE CLIENTS SECONDS
+    python -m scripts.benchmark.load PORT REQUESTS_FILE CLIENTS SECONDS [MOST]
 
 Keeps CLIENTS connections to 127.0.0.1:PORT busy with prepared requests for SECONDS, one at a time on each,
-and prints a JSON object. It never asks another address, and stops by itself.
+or until MOST answers came, and prints a JSON object. It never asks another address, and stops by itself.
 """
 
 import json
@@ -55,10 +55,13 @@ class Client:
         if len(body) < length:
             return None
         self.received = b""
-        return int(head[9:12]), b"connection: close" not in lines
+        kept = lines[0].startswith(b"http/1.1") and b"connection: close" not in lines
+        return int(head[9:12]), kept
 
 
-def run(port: int, requests: Sequence[bytes], clients: int, seconds: float) -> dict[str, object]:
+def run(
+    port: int, requests: Sequence[bytes], clients: int, seconds: float, most: int = 0
+) -> dict[str, object]:
     """Load the server; returns counts by status, rate, and latencies in milliseconds of answers with 2xx."""
     selector = selectors.DefaultSelector()
     statuses: Counter[int] = Counter()
@@ -71,7 +74,8 @@ def run(port: int, requests: Sequence[bytes], clients: int, seconds: float) -> d
         following += 1
     started = time.perf_counter()
     end = started + min(seconds, _MOST_SECONDS)
-    while (now := time.perf_counter()) < end:
+    most = most or sys.maxsize
+    while (now := time.perf_counter()) < end and statuses.total() < most:
         for key, _ in selector.select(end - now):
             client = key.data
             answer = client.receive()
@@ -120,5 +124,6 @@ def read_requests(path: Path) -> list[bytes]:
 
 
 if __name__ == "__main__":
-    port_, file_, clients_, seconds_ = sys.argv[1:]
-    json.dump(run(int(port_), read_requests(Path(file_)), int(clients_), float(seconds_)), sys.stdout)
+    port_, file_, clients_, seconds_, *most_ = sys.argv[1:]
+    asked_ = read_requests(Path(file_))
+    json.dump(run(int(port_), asked_, int(clients_), float(seconds_), int(*most_)), sys.stdout)

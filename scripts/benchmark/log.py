@@ -19,6 +19,7 @@ from ca_service.cli.founding import found
 from ca_service.store.append import LogAppender
 from ca_service.store.entry_kinds import CertificateEntries
 from ca_service.store.logs import SqlLogReader
+from scripts.benchmark.asking import signing_requests
 from scripts.benchmark.log_entries import (
     BARE_OCTETS,
     BareEntries,
@@ -29,7 +30,6 @@ from scripts.benchmark.log_entries import (
 )
 from scripts.benchmark.log_load import LOADS, reference_place
 from scripts.benchmark.log_reference import Reference
-from scripts.benchmark.modes import signing_requests
 from scripts.benchmark.plan import Plan, Result, Row
 from scripts.benchmark.server import load, warmed
 from tests.support.entries import Foundation, machine_clock

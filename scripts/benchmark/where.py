@@ -19,7 +19,7 @@ from pathlib import Path
 from ca_service.app import build_service, create_app
 from ca_service.settings import load_settings
 from ca_service.telemetry.logs import configure_logs
-from scripts.benchmark.plan import Plan, Result, Row
+from scripts.benchmark.plan import Options, Result, Row
 from tests.support.issuer import LocalIssuer
 from tests.support.processes import production_service
 from tests.support.signing import bearer, key_body, new_key
@@ -28,10 +28,10 @@ _REQUESTS = 600
 _MOST_ROWS = 24
 
 
-def where(plan: Plan) -> Result:
+def where(options: Options) -> Result:
     """CPU for one certificate in this process, and which room of the house, or library, takes how much."""
     with LocalIssuer() as issuer:
-        made = production_service(plan.folder / "ca", issuers=issuer.issuer_file(), workers=1)
+        made = production_service(options.folder / "ca", issuers=issuer.issuer_file(), workers=1)
         settings = load_settings(made.config, {**os.environ, **made.environ})
         with Path(os.devnull).open("w") as nowhere:
             configure_logs(settings.logging.level, nowhere)

@@ -85,6 +85,12 @@ class LocalPostgres:
         """Whether it was started and not stopped since."""
         return self._process is not None
 
+    @property
+    def pid(self) -> int:
+        """The number of the server's first process; its children are the rest."""
+        assert self._process is not None, "not running"
+        return self._process.pid
+
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End the server: SIGINT ends sessions in order, SIGQUIT is as a crash."""
         if self._process is not None:
