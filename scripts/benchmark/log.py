@@ -155,9 +155,21 @@ def _loaded(plan: Plan, folder: Path, what: str, seconds: float) -> dict[str, fl
         *(str(folder), what, str(_THREADS), str(seconds)),
     ]
     processes = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, env={**environment(), **_named()})
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**environment(), **_named()},
+        )
         for _ in range(plan.workers)
     ]
+    for process in processes:
+        assert process.stdout is not None  # noqa: S101 - a pipe, as asked above
+        process.stdout.readline()  # "ready"
+    for process in processes:
+        assert process.stdin is not None  # noqa: S101 - as above
+        process.stdin.write(b"begin\n")
+        process.stdin.flush()
     said = [json.loads(process.communicate()[0]) for process in processes]
     return {name: (max if name.endswith("_ms") else sum)(one[name] for one in said) for name in said[0]}
 

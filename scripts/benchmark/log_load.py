@@ -1,7 +1,7 @@
 """A process that appends as a worker does: python -m scripts.benchmark.log_load FOLDER WHAT THREADS SECONDS.
 
 WHAT is of LOADS. Each thread appends one entry after the other through the process's sequencer and signs its
-SCT, as issuance does; certificates are not built. Prints a JSON object.
+SCT, as issuance does; certificates are not built. Says "ready", begins at a line of input, prints a JSON object.
 """
 
 import json
@@ -98,6 +98,8 @@ def run(folder: Path, what: str, threads: int, seconds: float) -> dict[str, floa
             mine.append(time.perf_counter() - began)
 
     append()  # connections are opened before it counts
+    print("ready", flush=True)
+    sys.stdin.readline()  # all processes begin together
     workers = [threading.Thread(target=produce, args=(mine,)) for mine in latencies]
     for worker in workers:
         worker.start()
