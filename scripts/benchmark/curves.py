@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
+from scripts.benchmark.plan import NAMES
+
 _COLOURS = {"sqlite": "#0b5394", "postgresql": "#b45f06"}
-_NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 _PANELS: Sequence[tuple[str, str, Mapping[str, tuple[str, str]]]] = (
     ("Start until ready", "seconds", {"start": ("-", "")}),
     (
@@ -49,9 +50,12 @@ def draw(
         axes.set_xscale("log")
         axes.set_xlabel("certificates issued before")
         axes.set_ylabel(unit)
-        axes.set_ylim(bottom=0)
+        sizes = sorted({size for _, size in measured})
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.1)
         axes.grid(visible=True, alpha=0.3)
-        _legend(axes, [engine for engine in _NAMES if any(of == engine for of, _ in measured)], lines)
+        _legend(axes, [engine for engine in NAMES if any(of == engine for of, _ in measured)], lines)
     drawn = io.BytesIO()
     canvas.print_figure(drawn, format="png")
     # A palette is a third of the octets, and no eye sees the difference.
@@ -80,6 +84,6 @@ def _line(
 
 
 def _legend(axes: Axes, engines: Sequence[str], lines: Mapping[str, tuple[str, str]]) -> None:
-    shown = [Line2D([], [], color=_COLOURS[engine], label=_NAMES[engine]) for engine in engines]
+    shown = [Line2D([], [], color=_COLOURS[engine], label=NAMES[engine]) for engine in engines]
     shown += [Line2D([], [], color="#555555", ls=style, label=name) for style, name in lines.values() if name]
     axes.legend(handles=shown, fontsize=8)

@@ -8,7 +8,7 @@ from time import perf_counter
 
 from scripts.benchmark.asking import FEW, issued_certificates, ocsp_path, ocsp_requests, signing_requests
 from scripts.benchmark.curves import draw
-from scripts.benchmark.plan import Options, Result, Row, middle
+from scripts.benchmark.plan import ENGINES, NAMES, Options, Result, Row, middle
 from scripts.benchmark.populated import Populated, in_environment, populated
 from scripts.benchmark.server import load, service_of
 from scripts.benchmark.turns import progress
@@ -44,7 +44,7 @@ Measured = Mapping[tuple[str, int], Mapping[str, list[float]]]
 
 def growth(options: Options) -> Iterator[Result]:
     """Directories of every size side by side, measured in turns; a row for each figure, engine and size."""
-    engines = options.engines or ("sqlite", "postgresql")
+    engines = options.engines or ENGINES
     sizes = sorted(options.sizes or SIZES)
     measured: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     folder = options.folder / "growth"
@@ -59,13 +59,13 @@ def growth(options: Options) -> Iterator[Result]:
                 for figure, value in _once(options, each, issuer, postgres).items():
                     measured[each.engine, each.size][figure].append(value)
     clients = (options.clients or (_CLIENTS,))[0]
-    rows = [row for engine in engines for figure in FIGURES for row in _rows(measured, engine, figure)]
     workers = options.plan(folder).workers
-    title = f"Growth: {workers} workers, {clients} clients, {_REQUESTS:,} requests of each kind"
     if options.png is not None:
         draw(options.png, measured, workers=workers, clients=clients)
-        title += f"; curves in {options.png}"
-    yield Result(title, rows)
+        progress(f"curves in {options.png}")
+    yield Result(f"Growth: {workers} workers, {clients} clients, {_REQUESTS:,} requests of each kind", [])
+    for figure, (name, _) in FIGURES.items():
+        yield Result(name, [row for engine in engines for row in _rows(measured, engine, figure)])
 
 
 def _once(
@@ -118,10 +118,10 @@ def _memory(service: RunningService) -> dict[str, float]:
 
 
 def _rows(measured: Measured, engine: str, figure: str) -> Iterator[Row]:
-    name, unit = FIGURES[figure]
+    _, unit = FIGURES[figure]
     sizes = sorted(size for of, size in measured if of == engine)
     first = statistics.median(measured[engine, sizes[0]][figure])
     for size in sizes:
         values = measured[engine, size][figure]
         note = f"{statistics.median(values) / first:.2f} × that at {sizes[0]:,}" if size > sizes[0] else ""
-        yield middle(f"{engine}, {size:,}: {name}"[:60], values, unit, note=note)
+        yield middle(f"{NAMES[engine]}, {size:,} certificates before", values, unit, note=note)

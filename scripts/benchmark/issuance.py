@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scripts.benchmark.asking import signing_requests
 from scripts.benchmark.floor import Floor
-from scripts.benchmark.plan import Goal, Options, Result, Row, middle
+from scripts.benchmark.plan import ENGINES, NAMES, Goal, Options, Result, Row, middle
 from scripts.benchmark.server import founded, load, service_of, warmed
 from scripts.benchmark.turns import Turn, in_turns, progress
 from tests.support.issuer import LocalIssuer
@@ -17,7 +17,6 @@ from tests.support.postgres import LocalPostgres
 from tests.support.processes import RunningService, running
 
 CLIENTS = (8, 32)
-_NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 _GOALS = {"sqlite": Goal(6.0, 3.5), "postgresql": Goal(6.5, 4.0)}
 
 
@@ -32,9 +31,7 @@ class Cell:
 
     def __str__(self) -> str:
         workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
-        return (
-            f"{_NAMES[self.engine]}, {workers}, {self.clients} clients{self.variant and ', '}{self.variant}"
-        )
+        return f"{NAMES[self.engine]}, {workers}, {self.clients} clients{self.variant and ', '}{self.variant}"
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class _Server:
 
 def issuance(options: Options) -> Result:
     """A row for each engine, number of workers, variant and number of clients, measured in turns."""
-    engines = options.engines or tuple(_NAMES)
+    engines = options.engines or ENGINES
     clients = options.clients or CLIENTS
     floor = Floor()
     with ExitStack() as stack:

@@ -8,7 +8,7 @@ from functools import partial
 from scripts.benchmark.asking import issued_certificates, signing_requests
 from scripts.benchmark.floor import Floor
 from scripts.benchmark.issuance import certificate_row, ratios
-from scripts.benchmark.plan import Goal, Options, Result, Row, middle
+from scripts.benchmark.plan import NAMES, Goal, Options, Result, Row, middle
 from scripts.benchmark.populated import in_environment, populated
 from scripts.benchmark.server import load, service_of, warmed
 from scripts.benchmark.turns import in_turns
@@ -55,11 +55,11 @@ def size(options: Options) -> Result:
             foundation.database.close()
     smallest = ratios(turns[sizes[0]])
     rows: list[Row] = [
-        certificate_row(f"{engine}, {each:,} certificates before", turns[each], None) for each in sizes
+        certificate_row(f"{NAMES[engine]}, {each:,} certificates before", turns[each], None) for each in sizes
     ]
     rows += [
         middle(
-            f"{engine}, {each:,} against {sizes[0]:,}",
+            f"{NAMES[engine]}, {each:,} against {sizes[0]:,}",
             [mine / first for mine, first in zip(ratios(turns[each]), smallest, strict=True)],
             "×",
             goal=_GOAL,
