@@ -4,28 +4,30 @@ Nothing is opened here that would not survive a fork: connections and threads be
 uses them.
 """
 
-import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from flask import Flask
 
 from ca_service.app import material
 from ca_service.app.administration import Administration, administration_of
 from ca_service.app.authorities import AuthoritiesInForce
+from ca_service.app.housekeeping import Housekeeping
 from ca_service.app.issuers import IssuersInForce
 from ca_service.app.log_export import LogExport
 from ca_service.app.log_shards import ShardedLog
 from ca_service.app.ocsp_delegates import OcspDelegates
+from ca_service.app.readiness import Readiness
 from ca_service.app.rollback import guard_of
 from ca_service.app.root_crls import RootCrlInForce
 from ca_service.authority.admission import Admission, RateLimits
 from ca_service.authority.guarded import GuardedRevocations, GuardedShards
 from ca_service.authority.issuance import Issuance, IssuancePolicy
-from ca_service.authority.ports import Clock, RateLimiter
+from ca_service.authority.ports import Clock, RateLimiter, WakeUps
 from ca_service.authority.publication import Publication, PublicationPolicy
 from ca_service.authority.revocation import RevocationDesk
 from ca_service.authority.rollback import RollbackGuard
@@ -34,6 +36,7 @@ from ca_service.authority.trust import TrustMaterial
 from ca_service.authority.turns import Turns
 from ca_service.cache.memory import MemoryRateLimiter
 from ca_service.cache.redis_server import RedisRateLimiter
+from ca_service.cache.wake_ups import wake_ups_of
 from ca_service.errors import CAError
 from ca_service.oidc.verifier import TokenVerifier
 from ca_service.outbound.client import OutboundClient
@@ -43,6 +46,7 @@ from ca_service.store.blocks import SqlBlocks
 from ca_service.store.database import Database
 from ca_service.store.desk import revocation_desk
 from ca_service.store.faults import tell_of_errors
+from ca_service.store.position import SqlPosition
 from ca_service.store.revocations import SqlRevocations
 from ca_service.store.shards import SqlShards
 from ca_service.store.token_uses import SqlTokenUses
@@ -54,11 +58,9 @@ from ca_service.web.application import AccessRecord, base_app
 from ca_service.web.dev_idp import DevIdentityProvider
 from ca_service.web.overload import Overload
 
-_HOUSEKEEPING_SECONDS = 30.0
 _RELAXED_MARK_SECONDS = 1.0
 _RECENT_MS = 100
 """How old an answer may be that the sequencer asks for again, under its lock, before anything is logged."""
-_LOG = logging.getLogger("ca_service")
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,9 @@ class Service:
     trust: TrustMaterial
     token_uses: SqlTokenUses
     administration: Administration
+    wake_ups: WakeUps
+    housekeeping: Housekeeping
+    readiness: Readiness
     observer: PrometheusObserver
     turns: Turns | None
     delegates: OcspDelegates | None = None
@@ -93,9 +98,10 @@ class Service:
         return self.authorities.issuing()
 
     def after_fork(self) -> None:
-        """Begin what belongs to a worker process: the threads that keep CRLs, tree head and files fresh."""
+        """Begin what belongs to a worker process: the threads that keep lists, tree head and files fresh."""
         self.observer.level("workers", 1)
-        threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
+        house = self.housekeeping.run
+        threading.Thread(target=house, args=(self._stopping,), name="housekeeping", daemon=True).start()
         if not self.settings.high_water_mark.strict:
             threading.Thread(target=self._keep_mark, name="high-water-mark", daemon=True).start()
         if self.export is not None:
@@ -104,46 +110,18 @@ class Service:
 
     def checks(self) -> Mapping[str, str | None]:
         """Ask each part that issuing needs whether it works: its name, and None or what is wrong."""
-        return {
-            "issuing keys": _trouble(self.authorities.check),
-            "database": _trouble(self.database.check),
-            "log": _trouble(self.log.check),
-            "high-water mark": _trouble(self.guard.check),
-        }
+        return self.readiness.needed()
+
+    def extras(self) -> Mapping[str, str | None]:
+        """As `checks`, of what the service goes on without."""
+        return self.readiness.extras()
 
     def close(self) -> None:
         """End threads and connections; what was accepted into the queue is finished first."""
         self._stopping.set()
+        self.wake_ups.close()
         self.log.close()
         self.database.close()
-
-    def _keep_house(self) -> None:
-        while not self._stopping.wait(_HOUSEKEEPING_SECONDS):
-            # First: from a database that was rolled back nothing is signed, no list and no tree head.
-            if self._done(self.guard.catch_up):
-                for task in (
-                    self.authorities.check,
-                    self.publication.refresh,
-                    self.log.keep_house,
-                    self.token_uses.sweep,
-                    self._renew_delegates,
-                ):
-                    self._done(task)
-
-    def _done(self, task: Callable[[], object]) -> bool:
-        """Do one task of the house; one that fails must not keep the others from being done."""
-        try:
-            task()
-        except CAError as error:
-            # Requests meet the same trouble and are told; here it is for the operator.
-            self.observer.count("housekeeping_failed", reason=error.reason)
-            _LOG.warning("housekeeping failed: %s", error.message)
-            return False
-        return True
-
-    def _renew_delegates(self) -> None:
-        if self.delegates is not None:
-            self.delegates.renew(self.authorities.current())
 
     def _keep_mark(self) -> None:
         while not self._stopping.wait(_RELAXED_MARK_SECONDS):
@@ -200,7 +178,10 @@ def build_service(
         observer=observer,
     )
     limiter = _limiter(settings, observer)
-    desk = revocation_desk(database, guard, clock, observer)
+    wake_ups = wake_ups_of(settings.redis.url, settings.service.url, observer)
+    desk = revocation_desk(database, guard, clock, observer, wake_ups)
+    blocks = SqlBlocks(database, clock, fresh_ms=_RECENT_MS)
+    token_uses = SqlTokenUses(database, clock)
     return Service(
         settings=settings,
         database=database,
@@ -214,7 +195,7 @@ def build_service(
             sign_with_log_key=log_keys.sign,
             verify_token=tokens.verify,
             sequencer=sharded_log.sequencer,
-            blocks=SqlBlocks(database, clock, fresh_ms=_RECENT_MS),
+            blocks=blocks,
             publication=publication,
             policy=IssuancePolicy(
                 lifetime_seconds=settings.authority.lifetime_seconds,
@@ -260,7 +241,26 @@ def build_service(
             organization=settings.service.organization,
             clock=clock,
         ),
-        token_uses=SqlTokenUses(database, clock),
+        token_uses=token_uses,
+        wake_ups=wake_ups,
+        housekeeping=Housekeeping(
+            database=database,
+            guard=guard,
+            authorities=authorities,
+            publication=publication,
+            log=sharded_log,
+            blocks=blocks,
+            token_uses=token_uses,
+            renew_delegates=lambda: delegates.renew(authorities.current()) if delegates else None,
+            wake_ups=wake_ups,
+            observer=observer,
+        ),
+        readiness=Readiness(
+            local={"issuing keys": authorities.check},
+            database=partial(_answers, database),
+            stored={"log": sharded_log.check, "high-water mark": guard.check},
+            redis=limiter.trouble if isinstance(limiter, RedisRateLimiter) else None,
+        ),
         observer=observer,
         turns=turns,
         delegates=delegates,
@@ -303,7 +303,7 @@ def create_app(service: Service, *, only_status: bool = False) -> Flask:
         overload=_overload(service),
     )
     app.register_blueprint(status.blueprint(service.responder, service.publication, service.trust))
-    app.register_blueprint(health.blueprint(service.checks))
+    app.register_blueprint(health.blueprint(service.checks, service.extras))
     if only_status:
         return app
     addresses = home.Addresses(
@@ -360,14 +360,12 @@ def _lately(check: Callable[[], object]) -> Callable[[], None]:
     return ask
 
 
+def _answers(database: Database) -> None:
+    """Raise StoreUnavailable, within seconds also for a server that hangs; ConfigurationError as `check`."""
+    SqlPosition(database).generations()
+    database.check()
+
+
 def _export(settings: Settings, log: ShardedLog, observer: PrometheusObserver) -> LogExport | None:
     folder = settings.log.export_dir
     return None if folder is None else LogExport(log.files, folder, observer)
-
-
-def _trouble(check: Callable[[], object]) -> str | None:
-    try:
-        check()
-    except CAError as error:
-        return error.message
-    return None

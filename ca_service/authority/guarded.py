@@ -1,6 +1,6 @@
 """Revocations, blocks, audit and CRLs of a database that must not be behind its high-water mark."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ca_service.authority.audit import AuditHead, AuditRecord, Detail
 from ca_service.authority.desk_ports import (
@@ -26,14 +26,24 @@ from ca_service.authority.rollback import RollbackGuard
 from ca_service.errors import RolledBack
 from ca_service.vocabulary import KeyId, Serial
 
+Changed = Callable[[], object]
+"""Told after a change is durable and the mark has risen to it; it must not raise."""
+
+
+def _unheard() -> None:
+    """Tell nobody."""
+
 
 class GuardedRevocations:
     """An adapter of RevocationStore over another; each method raises RolledBack, MarkUnavailable too."""
 
-    def __init__(self, revocations: RevocationStore, guard: RollbackGuard) -> None:
-        """Take the revocations as stored, and what watches their database."""
+    def __init__(
+        self, revocations: RevocationStore, guard: RollbackGuard, changed: Changed = _unheard
+    ) -> None:
+        """Take the revocations as stored, what watches their database, and whom to tell of a change."""
         self._revocations = revocations
         self._guard = guard
+        self._changed = changed
 
     def generation(self) -> int:
         """The number of revocation changes so far, when they are all there were."""
@@ -48,6 +58,7 @@ class GuardedRevocations:
         self._guard.admit_answers()
         changed = self._revocations.revoke(revocations, actor, action)
         self._guard.record_administration()
+        self._changed()
         return changed
 
     def preview(self, order: RevocationOrder, limit: int) -> Preview:
@@ -62,6 +73,7 @@ class GuardedRevocations:
         self._guard.admit_answers()
         done = self._revocations.revoke_selected(order, block, actor)
         self._guard.record_administration()
+        self._changed()
         return done
 
     def withdraw(self, serial: Serial, comment: str, actor: Actor) -> Revocation | None:
@@ -69,16 +81,18 @@ class GuardedRevocations:
         self._guard.admit_answers()
         withdrawn = self._revocations.withdraw(serial, comment, actor)
         self._guard.record_administration()
+        self._changed()
         return withdrawn
 
 
 class GuardedBlocks:
     """An adapter of BlockStore over another; changes raise RolledBack, MarkUnavailable too."""
 
-    def __init__(self, blocks: BlockStore, guard: RollbackGuard) -> None:
-        """Take the blocks as stored, and what watches their database."""
+    def __init__(self, blocks: BlockStore, guard: RollbackGuard, changed: Changed = _unheard) -> None:
+        """Take the blocks as stored, what watches their database, and whom to tell of a change."""
         self._blocks = blocks
         self._guard = guard
+        self._changed = changed
 
     def all(self) -> Sequence[Block]:
         """Every block, as stored."""
@@ -89,6 +103,7 @@ class GuardedBlocks:
         self._guard.admit_answers()
         stands = self._blocks.add(block, actor)
         self._guard.record_administration()
+        self._changed()
         return stands
 
     def remove(self, number: int, comment: str, actor: Actor) -> Block | None:
@@ -96,6 +111,7 @@ class GuardedBlocks:
         self._guard.admit_answers()
         removed = self._blocks.remove(number, comment, actor)
         self._guard.record_administration()
+        self._changed()
         return removed
 
     def remove_target(self, block: Block, comment: str, actor: Actor) -> Sequence[Block]:
@@ -103,6 +119,7 @@ class GuardedBlocks:
         self._guard.admit_answers()
         removed = self._blocks.remove_target(block, comment, actor)
         self._guard.record_administration()
+        self._changed()
         return removed
 
 

@@ -128,6 +128,10 @@ class Publication:
         for standing in self._shards.all():
             self._authority(standing.authority_key)
 
+    def is_behind(self) -> bool:
+        """Whether some list that is stored lacks a revocation; raises StoreUnavailable."""
+        return any(each.is_dirty for each in self._shards.due(0))
+
     def refresh(self) -> int:
         """Rebuild every shard that is dirty, and some of those that grow old; return how many were rebuilt.
 

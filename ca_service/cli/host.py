@@ -6,13 +6,14 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from ca_service.authority.audit import AuditHead, AuditRecord
 from ca_service.authority.desk_ports import IdentityRevocation, Preview
 from ca_service.authority.ports import Actor, Block, IssuedCertificate, Revocation, Selector
 from ca_service.authority.revocation import RevocationDesk
 from ca_service.authority.rollback import RollbackGuard
+from ca_service.cache.wake_ups import wake_ups_of
 from ca_service.files.high_water_mark import MarkFile
 from ca_service.settings import Settings
 from ca_service.store.database import Database
@@ -57,7 +58,9 @@ def desk_of(settings: Settings) -> Iterator[RevocationDesk]:
         guard = RollbackGuard(
             mark, SqlPosition(database), Unobserved(), strict=settings.high_water_mark.strict
         )
-        yield revocation_desk(database, guard, clock, Unobserved())
+        wake_ups = wake_ups_of(settings.redis.url, settings.service.url, Unobserved())
+        with closing(wake_ups):
+            yield revocation_desk(database, guard, clock, Unobserved(), wake_ups)
     finally:
         database.close()
 

@@ -186,14 +186,19 @@ class SqlBlocks:
 
     def check(self, subject: SubjectName, oidc_issuer: str, oidc_subject: str, key_sha256: str) -> None:
         """Raise IdentityBlocked when one of them is blocked now; StoreUnavailable when it cannot be known."""
-        known, now = self._known, self._clock()
+        now = self._clock()
         if not 0 <= now - self._known_at < self._fresh_ms:
-            row = self._database.quick_row(GENERATION, {})
-            if row is None or row[0] != known.generation:
-                with self._database.quick_reading() as transaction:
-                    known = self._known = current_list(transaction, known)
-            self._known_at = now
-        known.check(subject, oidc_issuer, oidc_subject, key_sha256, now // 1000)
+            self.refresh()
+        self._known.check(subject, oidc_issuer, oidc_subject, key_sha256, now // 1000)
+
+    def refresh(self) -> None:
+        """Make what `check` goes by that of this moment; raises StoreUnavailable."""
+        now = self._clock()
+        row = self._database.quick_row(GENERATION, {})
+        if row is None or row[0] != self._known.generation:
+            with self._database.quick_reading() as transaction:
+                self._known = current_list(transaction, self._known)
+        self._known_at = now
 
     def add(self, block: Block, actor: Actor) -> Block:
         """Store a block durably, with its audit record: no entry logged after this escapes it.

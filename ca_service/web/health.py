@@ -10,8 +10,11 @@ Checks = Callable[[], Mapping[str, str | None]]
 """Asks each part whether it works: its name, and None or the sentence that says what is wrong."""
 
 
-def blueprint(checks: Checks) -> Blueprint:
-    """Serve liveness, which asks nothing, and readiness, which asks every check."""
+def blueprint(checks: Checks, extras: Checks = dict) -> Blueprint:
+    """Serve liveness, which asks nothing, and readiness, which asks every check.
+
+    The service is ready without `extras`, and says so. What a check says is shown to whoever asks.
+    """
     calls = Blueprint("health", __name__)
 
     @calls.get("/healthz")
@@ -20,12 +23,13 @@ def blueprint(checks: Checks) -> Blueprint:
 
     @calls.get("/readyz")
     def get_readiness() -> Response:
-        found = checks()
-        ready = all(trouble is None for trouble in found.values())
+        needed, further = checks(), extras()
+        ready = not any(needed.values())
+        degraded = any(further.values())
         reply = json_reply(
             {
-                "status": "READY" if ready else "NOT_READY",
-                "checks": {name: trouble or "ok" for name, trouble in found.items()},
+                "status": ("DEGRADED" if degraded else "READY") if ready else "NOT_READY",
+                "checks": {name: trouble or "ok" for name, trouble in {**needed, **further}.items()},
             },
             status=200 if ready else 503,
         )

@@ -13,6 +13,7 @@ from ca_service.authority.facts import preview_facts, preview_from
 from ca_service.authority.ports import Block, BuiltCrl, CrlShard, PendingCertificate, Revocation, Selector
 from ca_service.authority.revocation import RevocationDesk
 from ca_service.authority.rollback import RollbackGuard
+from ca_service.cache.wake_ups import MemoryWakeUps
 from ca_service.errors import CAError, IdentityBlocked, InvalidRequest, NotFound, RolledBack
 from ca_service.files.high_water_mark import MarkFile
 from ca_service.store.audit import SqlAudit
@@ -57,7 +58,7 @@ def mark(tmp_path: Path) -> MarkFile:
 def desk(database: Database, log: TestLog, clock: SettableClock, mark: MarkFile) -> RevocationDesk:
     """The desk as the service has it, on a database that has a log."""
     guard = RollbackGuard(mark, SqlPosition(database), None, strict=False)
-    return revocation_desk(database, guard, clock, RecordingObserver())
+    return revocation_desk(database, guard, clock, RecordingObserver(), MemoryWakeUps())
 
 
 def dates(desk: RevocationDesk, entries: list[PendingCertificate]) -> list[int | None]:

@@ -170,9 +170,12 @@ def test_nothing_is_signed_from_an_old_backup_and_recover_leads_out(
         checks = session.get(f"{service.url}/readyz", timeout=60)
         assert checks.status_code == 503
         said = checks.json()["checks"]["high-water mark"]
-        assert "had 3 entries" in said
-        assert "the database has 2" in said
-        assert "the revocation generation had come to 2; the database has 0" in said
+        assert said.startswith("rolled-back: ")
+        assert str(service.directory) not in checks.text
+        logged = service.output.read_text()
+        assert "had 3 entries" in logged
+        assert "the database has 2" in logged
+        assert "the revocation generation had come to 2; the database has 0" in logged
         refused = ask(service, session, issuer)
         assert refused.status_code == 503
         assert refused.json()["details"][0]["reason"] == "rolled-back"

@@ -22,18 +22,18 @@ _NEEDS_REKOR = "There is none (404) until the service was told of a Rekor."
 
 _READY = closed_object(
     {
-        "status": {"enum": ["READY", "NOT_READY"]},
+        "status": {"enum": ["READY", "DEGRADED", "NOT_READY"]},
         "checks": {
             "type": "object",
-            "description": "Each check by name: ok, or what is wrong.",
+            "description": "Each check by name: ok, or the slug of what is wrong and a sentence.",
             "additionalProperties": {"type": "string"},
         },
     }
 )
 _READINESS_RESPONSES: JSON = {
     **problems(),
-    "200": _json("Every check passes.", _READY),
-    "503": _json("A check fails; each is named.", _READY),
+    "200": _json("It can; DEGRADED when something is away that it goes on without.", _READY),
+    "503": _json("It cannot; what fails is named.", _READY),
 }
 
 PATHS: JSON = {

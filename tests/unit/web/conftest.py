@@ -195,6 +195,7 @@ class World:
     gate: FakeGate = field(default_factory=FakeGate)
     documents: dict[str, Mapping[str, object]] = field(default_factory=dict)
     checks: dict[str, str | None] = field(default_factory=dict)
+    extras: dict[str, str | None] = field(default_factory=dict)
     records: list[AccessRecord] = field(default_factory=list)
     began: list[str] = field(default_factory=list)
     faults: list[tuple[str, BaseException]] = field(default_factory=list)
@@ -216,7 +217,7 @@ class World:
             status.blueprint(self.responder, self.crls, self.trust),
             trust.blueprint(self.trust, lambda: self.documents),
             admin.blueprint(cast("RevocationDesk", self.desk), self.gate, LOGIN),
-            health.blueprint(lambda: self.checks),
+            health.blueprint(lambda: self.checks, lambda: self.extras),
             home.blueprint(addresses, lambda: self.issuers, self.trust, logs, lambda: self.documents),
             openapi.blueprint(openapi.document()),
         ):

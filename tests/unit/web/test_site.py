@@ -147,3 +147,13 @@ def test_readiness_names_each_check(client: FlaskClient, world: World) -> None:
         "status": "NOT_READY",
         "checks": {"database": "ok", "log": "the clock is behind"},
     }
+
+
+def test_what_the_service_goes_on_without_leaves_it_ready(client: FlaskClient, world: World) -> None:
+    world.extras["redis"] = "away"
+    reply = client.get("/readyz")
+    assert (reply.status_code, reply.get_json()["status"]) == (200, "DEGRADED")
+    assert reply.get_json()["checks"]["redis"] == "away"
+    world.checks["database"] = "away"
+    reply = client.get("/readyz")
+    assert (reply.status_code, reply.get_json()["status"]) == (503, "NOT_READY")
