@@ -14,8 +14,9 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from ca_service.authority.turns import Turns
-from ca_service.cli.draining import DrainingWorker, bar_when_closed
+from ca_service.cli.draining import bar_when_closed
 from ca_service.cli.group import explained
+from ca_service.cli.patient import PatientWorker
 from ca_service.cli.worker import SILENCE_SECONDS, TurnsWorker
 from ca_service.errors import ConfigurationError
 from ca_service.settings import Settings
@@ -45,7 +46,7 @@ class RootLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
     def exception(self, msg: str, *args: object, **kwargs: Any) -> None:
         """Write an exception; a client that fell silent is not worth a traceback."""
         if isinstance(sys.exc_info()[1], BlockingIOError):
-            self.info("a client stopped in the middle of its request for %d seconds", SILENCE_SECONDS)
+            self.info("a client stopped in the middle of a request or answer for %d seconds", SILENCE_SECONDS)
         else:
             super().exception(msg, *args, **kwargs)
 
@@ -108,6 +109,7 @@ def server_options(
             # Linux hands this on to the connections it accepts; the worker sets them blocking, without end.
             patience = struct.pack("ll", SILENCE_SECONDS, 0)
             listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
+            listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
             bar_when_closed(listener)
         logging.getLogger("ca_service.server").info(
             "serving %s on %s", settings.service.url, settings.server.bind
@@ -116,7 +118,7 @@ def server_options(
     options: dict[str, object] = {
         "bind": [bind for bind in (settings.server.bind, settings.metrics.bind) if bind],
         "workers": worker_count(settings),
-        "worker_class": TurnsWorker if settings.server.scheduling == "turns" else DrainingWorker,
+        "worker_class": TurnsWorker if settings.server.scheduling == "turns" else PatientWorker,
         "threads": settings.server.threads,
         "preload_app": True,
         "proc_name": "ca-service",

@@ -13,6 +13,7 @@ from werkzeug.routing import BaseConverter
 from ca_service.web import problems
 from ca_service.web.correlation import HEADER, request_id
 from ca_service.web.overload import Overload
+from ca_service.web.pacing import LONG, paced
 from ca_service.web.shortcuts import Shortcut, Shortcuts
 
 if TYPE_CHECKING:  # these types exist for checkers alone
@@ -132,20 +133,24 @@ def _framed(
     def framed(environ: "WSGIEnvironment", start_response: "StartResponse") -> "Iterable[bytes]":
         started = perf_counter()
         name = request_id(environ)
+        long = False
         if begin is not None:
             begin(name)
 
         def start(
             status: str, headers: list[tuple[str, str]], exc_info: "OptExcInfo | None" = None
         ) -> Callable[[bytes], object]:
-            given = {header for header, _ in headers}
+            nonlocal long
+            given = dict(headers)
+            long = int(given.get("Content-Length", "0")) >= LONG
             headers += [each for each in _DEFAULT_HEADERS if each[0] not in given]
             headers.append((HEADER, name))
             if record is not None:
                 record(_access_record(environ, int(status[:3]), started, name))
             return start_response(status, headers, exc_info)
 
-        return inner(environ, start)
+        body = inner(environ, start)
+        return paced(body) if long else body
 
     return framed
 

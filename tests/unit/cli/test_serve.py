@@ -70,7 +70,7 @@ def test_gunicorn_takes_every_option_and_opens_no_socket_of_its_own(tmp_path: Pa
     options = server_options(chosen, after_fork=lambda: None, close=lambda: None, reload=lambda: None)
     server = ServerApplication(lambda _environ, _start: [], options)
     assert server.cfg.bind == ["127.0.0.1:5555", "127.0.0.1:9555"]
-    assert (server.cfg.workers, server.cfg.worker_class_str) == (3, "DrainingWorker")
+    assert (server.cfg.workers, server.cfg.worker_class_str) == (3, "PatientWorker")
     assert server.cfg.control_socket_disable is True
     assert server.cfg.limit_request_field_size >= 16384
     assert server.cfg.umask == 0o077
