@@ -15,6 +15,7 @@ from werkzeug.http import http_date
 from ca_service.authority.publication import ListedCrl, PublishedCrl
 from ca_service.authority.status import OcspAnswer
 from ca_service.errors import NotFound
+from ca_service.pki.ocsp import CertStatus
 from ca_service.vocabulary import format_seconds
 from ca_service.web.base64_text import decode_base64
 from ca_service.web.bodies import read_body
@@ -31,6 +32,11 @@ CERTIFICATE = "application/pkix-cert"
 
 _CRL_CACHED = "public, max-age=60, no-transform, must-revalidate"
 """Short: a shard is signed anew on every revocation, and a 304 costs next to nothing."""
+# nginx obeys these two and passes them to nobody. The first: keep nothing. The second: keep it, and ask each
+# time whether it is still the one.
+_NOT_IN_NGINX = ("X-Accel-Expires", "0")
+_ASKED_FOR_ANEW = ("X-Accel-Expires", "@1")
+
 _CERTIFICATE_CACHED = "public, max-age=86400"
 
 _OCSP_BELOW = "/ocsp/"
@@ -86,7 +92,7 @@ def blueprint(responder: Responder, publication: Crls, trust: Certificates) -> B
         published = publication.crl(key_id, shard) if known else None
         if published is None:
             raise NotFound("there is no CRL of this name; /crl/index.json lists them all")
-        reply = bytes_reply(published.der, CRL, cache=_CRL_CACHED)
+        reply = bytes_reply(published.der, CRL, cache=_CRL_CACHED, headers=(_ASKED_FOR_ANEW,))
         reply.set_etag(hashlib.sha256(published.der).hexdigest())
         reply.headers["Last-Modified"] = _http_date(published.this_update)
         # A Range that cannot be read, or asks for several parts, may be ignored (RFC 9110 §14.2).
@@ -151,13 +157,14 @@ def _ocsp_reply(answer: OcspAnswer) -> Response:
 @lru_cache(maxsize=4096)
 def _ocsp_headers(answer: OcspAnswer) -> Headers:
     if not answer.cacheable:
-        return (("Cache-Control", NEVER_CACHED),)
+        return (("Cache-Control", NEVER_CACHED), _NOT_IN_NGINX)
     # RFC 5019 §6.2, with the directives that its successor asks for.
     return (
         ("Cache-Control", f"max-age={answer.max_age}, public, no-transform, must-revalidate"),
         ("ETag", f'"{answer.etag}"'),
         ("Last-Modified", _http_date(answer.produced_at)),
         ("Expires", _http_date(answer.next_update)),
+        *((_NOT_IN_NGINX,) if CertStatus.REVOKED in answer.verdicts else ()),
     )
 
 

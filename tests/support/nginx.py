@@ -28,8 +28,11 @@ class ShippedNginx:
         return self.folder / "nginx.conf"
 
 
-def configured(folder: Path, nodes: Sequence[str]) -> ShippedNginx:
-    """Write the shipped configuration for nodes HOST:PORT with other ports, names and folders."""
+def configured(folder: Path, nodes: Sequence[str], *, requests_a_second: int = 20) -> ShippedNginx:
+    """Write the shipped configuration for nodes HOST:PORT with other ports, names and folders.
+
+    All tests ask from one address: it may ask for so many certificates.
+    """
     snippets = folder / "snippets"
     snippets.mkdir(parents=True)
     (snippets / "ca-service-proxy.conf").write_text((SHIPPED / "ca-service-proxy.conf").read_text())
@@ -45,9 +48,10 @@ def configured(folder: Path, nodes: Sequence[str]) -> ShippedNginx:
     secure, plain = free_port(), free_port()
     text = (SHIPPED / "ca-service.conf").read_text()
     for shipped, here in (
+        ("zone=ca_signing:10m rate=20r/s", f"zone=ca_signing:10m rate={requests_a_second}r/s"),
         ("/etc/nginx/tls/ca.example.com.pem", str(certificate)),
         ("/etc/nginx/tls/ca.example.com.key", str(key)),
-        ("/var/cache/nginx/ca-service", f"{folder}/cache"),
+        ("/var/cache/nginx/", f"{folder}/"),
         ("/var/log/nginx/ca-service.log", f"{folder}/access.log"),
         ("    listen [::]:443 ssl;\n", ""),
         ("    listen [::]:80;\n", ""),
