@@ -65,7 +65,7 @@ class ServiceState:
         checked: list[Value] = []
         standing: list[Value] = []
         try:
-            checked = list(_checks(self._service.checks()))
+            checked = list(_checks(self._service.checks(), self._service.extras()))
             standing = [*self._stored(self._standing.read()), Value("casvc_state_read", (), 1)]
         except CAError:
             self._not_read(standing)
@@ -150,9 +150,9 @@ class ServiceState:
         yield Value("casvc_open_fds", (), sum(map(_open_files, memory)))
 
 
-def _checks(found: Mapping[str, str | None]) -> Iterable[Value]:
-    yield Value("casvc_ready", (), all(trouble is None for trouble in found.values()))
-    for name, trouble in found.items():
+def _checks(needed: Mapping[str, str | None], extras: Mapping[str, str | None]) -> Iterable[Value]:
+    yield Value("casvc_ready", (), all(trouble is None for trouble in needed.values()))
+    for name, trouble in {**needed, **extras}.items():
         yield Value("casvc_check_ok", (name,), trouble is None)
 
 

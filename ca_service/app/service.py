@@ -291,6 +291,10 @@ def create_app(service: Service, *, only_status: bool = False) -> Flask:
                 reason=access.reason,
             )
 
+    def report(name: str, error: BaseException) -> None:
+        service.observer.count("fault")
+        record_fault(name, error)
+
     quick = [*status.shortcuts(service.responder)]
     if not only_status:
         quick += fulcio.shortcuts(service.issuance, settings.limits.body_bytes)
@@ -298,7 +302,7 @@ def create_app(service: Service, *, only_status: bool = False) -> Flask:
         max_body=settings.limits.body_bytes,
         record=record,
         begin=begin_request,
-        report=record_fault,
+        report=report,
         shortcuts=quick,
         overload=_overload(service),
     )

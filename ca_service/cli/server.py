@@ -20,6 +20,7 @@ from ca_service.cli.patient import PatientWorker
 from ca_service.cli.worker import SILENCE_SECONDS, TurnsWorker
 from ca_service.errors import ConfigurationError
 from ca_service.settings import Settings
+from ca_service.telemetry.tracebacks import log_uncaught
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -84,7 +85,8 @@ def server_options(
 
     `reload` runs on SIGHUP in the first process, which then replaces its workers by copies of itself; it
     must not raise. `ended` hears of each worker process that ended. `tls` gives each connection its context;
-    None means plain http. `turns` are what the service's parts wait by, where the workers' threads take turns.
+    None means plain http. `turns` are what the service's parts wait by, where the workers' threads take
+    turns.
     """
 
     def on_starting(arbiter: Any) -> None:
@@ -93,6 +95,7 @@ def server_options(
         arbiter.app.turns = turns or Turns()
 
     def post_fork(_arbiter: object, _worker: object) -> None:
+        log_uncaught()
         after_fork()
 
     def worker_exit(_arbiter: object, _worker: object) -> None:

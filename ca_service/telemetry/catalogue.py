@@ -175,6 +175,12 @@ EVENTS: Mapping[str, Event] = {
     "overloaded": Event(
         _counter("overload_refusals", "Requests refused because there were too many at a time.", "reason")
     ),
+    "fault": Event(
+        _counter("internal_errors", "Errors that the service does not know: status 500, and a traceback.")
+    ),
+    "publication_elected": Event(
+        _counter("publication_elected", "Times this node did what one node does for all.")
+    ),
     "problem": Event(
         _counter("http_problems", "Requests answered with an error, by route and slug.", "route", "reason")
     ),
@@ -237,7 +243,11 @@ STATE: tuple[Metric, ...] = (
     _gauge("open_fds", "Open file descriptors of all processes."),
     _gauge("state_read", "1 when what follows from the database could be read for this page, else 0."),
     _gauge("ready", "1 when every check of /readyz succeeds, else 0."),
-    _gauge("check_ok", "1 when a check of /readyz succeeds, else 0.", "check"),
+    _gauge(
+        "check_ok",
+        "1 when a check of /readyz succeeds, else 0; redis, when it is used, is not needed.",
+        "check",
+    ),
     _gauge("log_tree_size", "Entries of a log shard.", "log"),
     _gauge("log_tree_head_timestamp_seconds", "When a log shard's newest head was signed.", "log"),
     _gauge("log_frozen", "1 when a log shard takes no entries any more, else 0.", "log"),

@@ -16,6 +16,8 @@ from typing import Any, TextIO
 
 import structlog
 
+from ca_service.telemetry.tracebacks import format_exception
+
 _SECRETS = re.compile(
     r"(?P<token>eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?)"
     r"|(?P<key>-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z))"
@@ -53,7 +55,7 @@ def configure_logs(level: str, stream: TextIO | None = None) -> None:
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
+                _with_traceback,
                 structlog.processors.EventRenamer("message"),
                 blank_secrets,
                 _in_order,
@@ -69,6 +71,16 @@ def configure_logs(level: str, stream: TextIO | None = None) -> None:
     # These speak of every connection at info and debug.
     for chatty in ("urllib3", "alembic", "authlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _with_traceback(_logger: object, _method: str, record: Record) -> Record:
+    raised = record.pop("exc_info", None)
+    if raised is True:
+        raised = sys.exc_info()
+    error = raised[1] if isinstance(raised, tuple) else raised
+    if isinstance(error, BaseException):
+        record["exception"] = format_exception(error)
+    return record
 
 
 def _with_request_id(_logger: object, _method: str, record: Record) -> Record:
