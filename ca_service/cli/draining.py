@@ -24,6 +24,8 @@ _RETURN_NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF_RET | BPF_K: keep no
 class DrainingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
     """A worker process."""
 
+    sockets: list[Any]
+
     def set_accept_enabled(self, enabled: bool) -> None:
         """Accept connections or not; when it stops, serve those that wait and take no others."""
         super().set_accept_enabled(enabled)

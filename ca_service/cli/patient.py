@@ -7,14 +7,14 @@ gathers what comes, and clients that are slow, silent or half gone cost memory a
 
 import contextlib
 import errno
-import re
 import selectors
 import socket
 import time
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from gunicorn.workers.gthread import TConn
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn
 
 from ca_service.cli.draining import DrainingWorker
 from ca_service.cli.worker import Connection
@@ -23,9 +23,7 @@ READING_SECONDS = 20.0
 """How long a thread may be held by a request that cannot be gathered: in TLS, or very long."""
 
 _LOOK_SECONDS = 1.0
-_LARGEST = 131_072
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
-_EXPECTS = re.compile(rb"\r\nexpect:", re.IGNORECASE)
+_CHUNK = 65_536
 _NOBODY_THERE = (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK)
 
 
@@ -35,6 +33,8 @@ class PatientWorker(DrainingWorker):
     def init_process(self) -> None:
         """Prepare what must not be shared between processes, then run."""
         self._served: dict[TConn, float] = {}
+        # Each with the octets that came after its last answer.
+        self._closing: dict[TConn, int] = {}
         self._looked = 0.0
         super().init_process()
 
@@ -58,18 +58,20 @@ class PatientWorker(DrainingWorker):
 
     def on_pending_socket_readable(self, conn: Any, client: socket.socket) -> None:
         """Gather what came on a new connection; all of its first request must be there before its time."""
-        if self._is_complete(conn, client, self.pending_conns):
+        if self._is_complete(conn, self.pending_conns):
             super().on_pending_socket_readable(conn, client)
 
     def on_client_socket_readable(self, conn: Any, client: socket.socket) -> None:
         """Gather what came on a connection that was kept; the same holds for the next request."""
-        if self._is_complete(conn, client, self.keepalived_conns):
+        if self._is_complete(conn, self.keepalived_conns):
             super().on_client_socket_readable(conn, client)
 
     def murder_pending(self) -> None:
         """Close connections that have been silent too long, and have threads wait no longer for others."""
         super().murder_pending()
         now = time.monotonic()
+        while self._closing and (first := next(iter(self._closing))).timeout <= now:
+            self._close(first)
         if now < self._looked + _LOOK_SECONDS:
             return
         self._looked = now
@@ -80,36 +82,76 @@ class PatientWorker(DrainingWorker):
                 with contextlib.suppress(OSError):
                     socket.socket.shutdown(conn.sock, socket.SHUT_RD)
 
+    def finish_request(self, conn: Any, fs: "Future[object]") -> None:
+        """Wait for the next request on a connection, or for its client to close it."""
+        if fs.cancelled() or fs.exception() is not None or fs.result():
+            super().finish_request(conn, fs)
+            return
+        # Gunicorn's own would wait here for the client, up to two seconds, and everybody with it. That the
+        # client has read all is known when it closes (RFC 9112 §9.6).
+        try:
+            socket.socket.shutdown(conn.sock, socket.SHUT_WR)
+            conn.sock.setblocking(False)
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain, conn))
+        except (OSError, ValueError):
+            self.nr_conns -= 1
+            conn.close()
+            return
+        conn.timeout = time.monotonic() + STOP_KEEPALIVE_LINGER
+        self._closing[conn] = 0
+
+    def _drain(self, conn: TConn, _client: socket.socket) -> None:
+        if conn not in self._closing:
+            return  # closed to make room, in the same round
+        try:
+            octets = socket.socket.recv(conn.sock, _CHUNK, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            octets = b""
+        self._closing[conn] += len(octets)
+        if not octets or self._closing[conn] > _CHUNK:
+            self._close(conn)
+
     def _cap_keepalive(self, deadline: float) -> None:
         super()._cap_keepalive(deadline)
         for conn in self.pending_conns:
             conn.timeout = min(conn.timeout, deadline)
 
-    def _is_complete(self, conn: Any, client: socket.socket, among: Any) -> bool:
-        gathers = isinstance(conn, Connection) and not self.cfg.is_ssl
-        if not gathers:
+    def _is_complete(self, conn: Any, among: Any) -> bool:
+        if not isinstance(conn, Connection):
             return True
         if conn.ended:
             return False  # closed to make room, in the same round
-        complete = conn.is_complete() and not _lacks_chunks(conn.gathered)
-        if conn.ended and _lacks_chunks(conn.gathered):
-            return True  # the parser says what is wrong with them
-        if conn.ended:
-            self._drop(conn, client, among)
-        return bool(complete)
+        if self.cfg.is_ssl:
+            return True
+        complete = conn.is_complete()
+        if bool(conn.ended):
+            self._drop(conn, among)
+        return complete
 
     def _make_room(self) -> None:
         """Close the connection that has been idle longest, if one is: others must be let in."""
+        for conn in self._closing:
+            self._close(conn)
+            return
         for idle in (self.pending_conns, self.keepalived_conns):
             if idle:
                 conn = idle[0]
                 conn.ended = True
-                self._drop(conn, conn.sock, idle)
+                self._drop(conn, idle)
                 return
 
-    def _drop(self, conn: Any, client: socket.socket, among: Any) -> None:
-        self.poller.unregister(client)
+    def _drop(self, conn: Any, among: Any) -> None:
         among.remove(conn)
+        self._let_go(conn)
+
+    def _close(self, conn: TConn) -> None:
+        del self._closing[conn]
+        self._let_go(conn)
+
+    def _let_go(self, conn: Any) -> None:
+        self.poller.unregister(conn.sock)
         self.nr_conns -= 1
         conn.close()
 
@@ -124,15 +166,3 @@ class PatientWorker(DrainingWorker):
             return super().handle(conn)
         finally:
             del self._served[conn]
-
-
-def _lacks_chunks(gathered: bytes) -> bool:
-    """Whether more of a body in chunks is to come; sometimes False too soon, then a thread waits for it."""
-    head, _, body = gathered.partition(b"\r\n\r\n")
-    head += b"\r\n"
-    return (
-        len(gathered) <= _LARGEST
-        and _CHUNKED.search(head) is not None
-        and _EXPECTS.search(head) is None
-        and not body.endswith(b"\r\n\r\n")
-    )

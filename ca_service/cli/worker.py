@@ -36,7 +36,22 @@ _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,7})[ \t]*\r\n", re.IGNORE
 # These are rare, and are left to gunicorn's parser, which reads as it goes.
 _UNUSUAL = re.compile(rb"\r\n(?:transfer-encoding|expect|upgrade|content-length[^:]):?", re.IGNORECASE)
 
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
+_EXPECTS = re.compile(rb"\r\nexpect:", re.IGNORECASE)
+
 _LOG = logging.getLogger("gunicorn.error")
+
+
+def lacks_chunks(gathered: bytes) -> bool:
+    """Whether more of a body in chunks is to come; sometimes False too soon, then a thread waits for it."""
+    head, found, body = gathered.partition(b"\r\n\r\n")
+    head += b"\r\n"
+    return (
+        bool(found)
+        and _CHUNKED.search(head) is not None
+        and _EXPECTS.search(head) is None
+        and not body.endswith(b"\r\n\r\n")
+    )
 
 
 class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
@@ -61,6 +76,8 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
             return False
         except OSError:
             octets = b""
+        if not octets and lacks_chunks(self.gathered) and not self.closing:
+            return True  # the parser says what is wrong with them
         if not octets or self.closing:
             self.ended = not octets
             return False
@@ -72,7 +89,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
             return False
         head = gathered[: end + 2]
         if _UNUSUAL.search(head):
-            return True
+            return not lacks_chunks(gathered)
         length = _LENGTH.search(head)
         return length is None or int(length[1]) > _LARGEST or len(gathered) - end - 4 >= int(length[1])
 
