@@ -1,10 +1,8 @@
 """The two databases: how each is opened, made durable, and locked."""
 
-import fcntl
 import hashlib
 import os
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -14,7 +12,8 @@ from urllib.parse import quote
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 
-from ca_service.errors import ConfigurationError, StoreUnavailable
+from ca_service.errors import ConfigurationError
+from ca_service.store.file_locks import FileLocks
 from ca_service.store.patience import PatientConnection, Reach
 from ca_service.store.quick import DriverConnection
 
@@ -27,9 +26,6 @@ _PATIENCE_SECONDS = 1.0
 _LONGEST_STATEMENT_MS = 30_000
 _LONGEST_HOLD_MS = 60_000
 """How long a session may hold a named lock without a word; what it does meanwhile is checked when stored."""
-
-_TURN_SECONDS = 0.008
-"""How long a process goes on writing into SQLite's file while others wait: some batches."""
 
 
 class DatabaseServer(Protocol):
@@ -82,7 +78,7 @@ class SqliteFile:
             )
         self.path = (folder / url.database).absolute()
         self._lock_timeout = lock_timeout
-        self._turns: dict[str, float] = {}
+        self._locks = FileLocks(str(self.path), lock_timeout)
         self._uri = f"file:{quote(str(self.path))}?mode=rw"
 
     def prepare(self) -> None:
@@ -121,78 +117,24 @@ class SqliteFile:
 
     def write_lock(self, within: float | None = None) -> AbstractContextManager[None]:
         """SQLite polls for its own lock, which starves writers for up to a second; a flock does not."""
-        return self._flock(".lock", within)
+        return self._locks.held(".lock", within)
 
     def hurry(self, connection: Connection, within: float) -> None:
         """Nothing: who has the write lock waits for no one."""
 
     def build_lock(self, engine: Engine, name: str) -> AbstractContextManager[None]:  # noqa: ARG002 - PostgreSQL needs both
         """One lock for all names: builds are short."""
-        return self._flock(".build-lock")
+        return self._locks.held(".build-lock")
 
     @contextmanager
     def try_lock(self, engine: Engine, name: str) -> Iterator[bool]:  # noqa: ARG002 - PostgreSQL needs both
         """A file of its own beside the database; the lock ends with its process, whatever ends that."""
-        lock = self._try_lock(f".{name}-lock")
+        lock = self._locks.tried(f".{name}-lock")
         try:
             yield lock is not None
         finally:
             if lock is not None:
                 os.close(lock)
-
-    @contextmanager
-    def _flock(self, suffix: str, within: float | None = None) -> Iterator[None]:
-        patience = self._lock_timeout if within is None else min(within, self._lock_timeout)
-        now = time.monotonic()
-        deadline = now + patience
-        # A process keeps its turn for some batches: to hand the lock over takes a wake-up, and meanwhile
-        # nobody writes. After it, who has just released the lock could take it again before anybody who
-        # sleeps between two tries wakes up. The turnstile prevents that: one waiter stands in it until the
-        # lock is its own.
-        lock = self._try_lock(suffix) if now < self._turns.get(suffix, now) else None
-        if lock is None:
-            turnstile = self._locked(f"{suffix}.turnstile", deadline, patience)
-            try:
-                lock = self._locked(suffix, deadline, patience)
-            finally:
-                os.close(turnstile)
-            self._turns[suffix] = time.monotonic() + _TURN_SECONDS
-        try:
-            yield
-        finally:
-            fcntl.flock(lock, fcntl.LOCK_UN)
-            os.close(lock)
-
-    def _locked(self, suffix: str, deadline: float, patience: float) -> int:
-        """A descriptor that holds the lock: a new one each time, which keeps threads apart too."""
-        began, pause = time.monotonic(), 0.0001  # a batch takes 1 ms; while this sleeps, nobody writes
-        # A blocking flock has no time limit, and a stopped holder must not stop everybody.
-        while (lock := self._try_lock(suffix)) is None:
-            if (now := time.monotonic()) > deadline:
-                raise StoreUnavailable(
-                    f"another process has held the database's lock for {patience:.3g} s; "
-                    "look for one that is stopped or stuck",
-                    retry_after=2,
-                )
-            time.sleep(pause)
-            if now - began > 0.003:
-                pause = min(pause * 1.3, 0.002)
-        return lock
-
-    def _try_lock(self, suffix: str) -> int | None:
-        try:
-            lock = os.open(f"{self.path}{suffix}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreUnavailable(
-                f"the lock file beside the database cannot be opened: {error.strerror}; "
-                "the service must be able to write to the database's folder"
-            ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            return None
-        return lock
 
 
 def _begin_on_sqlite(connection: Connection) -> None:
