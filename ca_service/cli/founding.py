@@ -31,6 +31,7 @@ from ca_service.settings.rendering import settings_file
 from ca_service.store.database import Database
 from ca_service.store.logs import create_log
 from ca_service.store.position import SqlPosition
+from ca_service.store.urls import without_secrets
 from ca_service.vocabulary import TimestampMs
 
 CURVES: dict[str, type[ec.EllipticCurve]] = {"p256": ec.SECP256R1, "p384": ec.SECP384R1}
@@ -145,12 +146,14 @@ def _write_settings(folder: Path, plan: Plan, now: datetime) -> Settings:
     }
     if plan.passphrase_file is not None:
         values["keys.passphrase_file"] = str(plan.passphrase_file.resolve())
-    write_file(folder / "ca.toml", settings_file(values).encode())
     # Of the environment only this counts here: log and mark must be where `serve` will look for them.
     places = map(environment_name, ("database.url", "high_water_mark.path"))
-    return load_settings(
-        folder / "ca.toml", {name: os.environ[name] for name in places if name in os.environ}
-    )
+    environ = {name: os.environ[name] for name in places if name in os.environ}
+    if url := environ.get(environment_name("database.url")):
+        # Without the variable every command would look for a file; a password stays with the variable.
+        values["database.url"] = without_secrets(url)
+    write_file(folder / "ca.toml", settings_file(values).encode())
+    return load_settings(folder / "ca.toml", environ)
 
 
 def _bind(url: str) -> str:

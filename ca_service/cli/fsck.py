@@ -31,8 +31,15 @@ if TYPE_CHECKING:
     default=None,
     help="How many processes inspect a large log.  [default: the processors of this machine]",
 )
+@click.option(
+    "--no-mark",
+    is_flag=True,
+    help="Leave the high-water mark out: for a backup, which is older by its nature.",
+)
 @json_option
-def fsck(settings: "Settings", state: Path | None, processes: int | None, as_json: bool) -> int:
+def fsck(
+    settings: "Settings", state: Path | None, processes: int | None, no_mark: bool, as_json: bool
+) -> int:
     """Inspect everything that is stored, and say what does not agree.
 
     Recomputes each log from its leaves: hashes, tiles, root and the signed head that the checkpoint shows.
@@ -56,7 +63,7 @@ def fsck(settings: "Settings", state: Path | None, processes: int | None, as_jso
     with Bars() as display:
         Inspection(
             subject,
-            Surroundings(settings),
+            Surroundings(settings, mark=not no_mark),
             progress,
             display.tell,
             state=state,

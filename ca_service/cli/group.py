@@ -23,6 +23,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "migrate": "ca_service.cli.migrate:migrate",
         "doctor": "ca_service.cli.doctor:doctor",
         "fsck": "ca_service.cli.fsck:fsck",
+        "backup": "ca_service.cli.backup:backup",
         "recover": "ca_service.cli.recover:recover",
         "export-trust": "ca_service.cli.export_trust:export_trust",
         "log": "ca_service.cli.log:log",

@@ -5,14 +5,14 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, make_url
 from sqlalchemy.exc import ArgumentError
 
 from ca_service.errors import ConfigurationError, StoreUnavailable
-from ca_service.store import revisions
+from ca_service.store import revisions, sqlite_files
 from ca_service.store.connections import Asked, ProcessConnections, close_quietly
 from ca_service.store.engines import DatabaseServer, PostgresServer, SqliteFile
 from ca_service.store.faults import (
@@ -212,7 +212,7 @@ class Database:
                 return
             if isinstance(self._server, SqliteFile) and found is not None:
                 self.close()
-                with revisions.sqlite_alone(self._server.path):
+                with sqlite_files.alone(self._server.path):
                     revisions.refuse_without_room(self._server.path, found)
             with self._transaction() as connection:
                 if self.engine_name == "postgresql":
@@ -237,9 +237,19 @@ class Database:
             raise ConfigurationError(f"{name} is there from before; move it elsewhere first")
         with self._server.write_lock():
             self.close()
-            with revisions.sqlite_alone(path) as connection:
+            with sqlite_files.alone(path) as connection:
                 yield connection
-            revisions.rename_durably(path, name)
+            sqlite_files.rename_durably(path, name)
+
+    def copy_to(self, path: Path) -> None:
+        """Copy SQLite's database, as it is at one moment, into a new file; others may read and write.
+
+        Raises StoreUnavailable, ConfigurationError for PostgreSQL.
+        """
+        if not isinstance(self._server, SqliteFile):
+            raise ConfigurationError("the database is PostgreSQL, and no file that could be copied")
+        with translated("copying the database"), closing(self._server.connect()) as source:
+            sqlite_files.copy(source, path)
 
     def check(self) -> None:
         """Ask whether the database answers and has the schema of this program.

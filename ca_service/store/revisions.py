@@ -1,11 +1,7 @@
 """The revisions of the schema: which one this program needs, and when an older database is led on to it."""
 
-import os
 import shutil
-import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -90,32 +86,6 @@ def refuse_other_sessions(connection: Connection) -> None:
                 " node first, since it would go on with the schema that it knows"
             )
         time.sleep(0.05)
-
-
-@contextmanager
-def sqlite_alone(path: Path) -> Iterator[sqlite3.Connection]:
-    """Have a SQLite file open that nobody else has open, or can open; StoreUnavailable when somebody has."""
-    with closing(sqlite3.connect(path, timeout=1.0, isolation_level=None)) as connection:
-        try:
-            # Before the first look at a file with a write-ahead log, this takes the file for one process.
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE").close()
-            connection.execute("BEGIN EXCLUSIVE").close()
-            connection.execute("COMMIT").close()
-        except sqlite3.OperationalError as error:
-            raise StoreUnavailable(
-                f"{path} is open elsewhere; stop the service, and every program that has it open"
-            ) from error
-        yield connection
-
-
-def rename_durably(path: Path, name: Path) -> None:
-    """Give a file another name in its folder. Raises OSError."""
-    path.rename(name)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def refuse_without_room(path: Path, found: str) -> None:

@@ -168,9 +168,12 @@ def test_a_database_that_is_served_or_not_the_newest_or_older_is_refused(
 def test_another_history_is_not_written_over(
     folder: Path, url: str, target: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(URL, url)
+    monkeypatch.setenv(URL, url.replace("ca@", "ca:5ecret@"))
     done("init", "--dir", tmp_path / "other")
     monkeypatch.delenv(URL)
+    # `init` says in ca.toml where the database is, and keeps the password out of it.
+    assert f'url = "{url}"' in (tmp_path / "other/ca.toml").read_text()
+    assert "Everything agrees." in done("fsck", "--config", tmp_path / "other")
     before = rows_of(target)
     told = move(folder, url)
     assert told.exit_code == 2, told.output

@@ -1,10 +1,8 @@
 """A backup from before a revocation takes the place of the database: nothing is signed until recovered."""
 
-import contextlib
 import shutil
 import sqlite3
 import stat
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,24 +11,13 @@ from typing import Any
 import pytest
 import requests
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import ocsp
 
 from ca_service.files.high_water_mark import MarkFile
 from tests.support.issuer import LocalIssuer
-from tests.support.processes import (
-    RunningService,
-    environment,
-    production_service,
-    running,
-    succeed,
-    wait_until,
-)
-from tests.support.signing import Issued, bearer, issue, key_body, new_key
-from tests.support.verifier import crl_url, fetch_crl, ocsp_url
-
-EMAIL = "ada@example.com"
+from tests.support.processes import RunningService, production_service, running, succeed, wait_until
+from tests.support.restored import ask, issued, ocsp_status, unready
+from tests.support.signing import Issued
+from tests.support.verifier import crl_url, fetch_crl
 
 
 @pytest.fixture(scope="module")
@@ -56,58 +43,12 @@ def put_back(backup: Path, service: RunningService) -> None:
     database.chmod(0o600)
 
 
-@contextlib.contextmanager
-def unready(service: RunningService, session: requests.Session) -> Iterator[None]:
-    """Run a service that answers, and is not expected to become ready."""
-    with service.output.open("ab") as output:
-        service.process = subprocess.Popen(
-            service.command,
-            env=environment(service.environ),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-    def answers() -> bool:
-        with contextlib.suppress(requests.RequestException):
-            return session.get(f"{service.url}/healthz", timeout=60).ok
-        return False
-
-    try:
-        wait_until(answers, 60, "an answer of the service")
-        yield
-    finally:
-        service.stop()
-
-
-def ask(service: RunningService, session: requests.Session, issuer: LocalIssuer) -> requests.Response:
-    """Ask for a certificate."""
-    body, headers = key_body(new_key(), EMAIL), bearer(issuer.token(EMAIL))
-    return session.post(f"{service.url}/api/v2/signingCert", json=body, headers=headers, timeout=60)
-
-
-def issued(service: RunningService, session: requests.Session, issuer: LocalIssuer) -> Issued:
-    """A certificate for EMAIL."""
-    return issue(session, service.url, issuer.token(EMAIL), EMAIL)
-
-
 def head_of(service: RunningService, session: requests.Session, shard: str) -> dict[str, Any]:
     """The signed tree head."""
     reply = session.get(f"{service.url}/ctlog/{shard}/ct/v1/get-sth", timeout=60)
     assert reply.status_code == 200, reply.text
     head: dict[str, Any] = reply.json()
     return head
-
-
-def ocsp_status(session: requests.Session, one: Issued) -> tuple[str, str | None]:
-    """The response's status, and the certificate's."""
-    request = ocsp.OCSPRequestBuilder().add_certificate(one.leaf, one.issuing, hashes.SHA256()).build()
-    reply = session.post(ocsp_url(one.leaf), data=request.public_bytes(Encoding.DER), timeout=60)
-    answer = ocsp.load_der_ocsp_response(reply.content)
-    if answer.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
-        return answer.response_status.name, None
-    return "SUCCESSFUL", answer.certificate_status.name
 
 
 def number_of(crl: x509.CertificateRevocationList) -> int:

@@ -18,7 +18,8 @@ import psycopg
 _USER = "ca"
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
+    """Where one of PostgreSQL's programs is."""
     for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
         if (folder / name).exists():
             return str(folder / name)
@@ -43,7 +44,7 @@ class LocalPostgres:
         if os.geteuid() == 0:  # postgres refuses to run as root
             owner = pwd.getpwnam("postgres")
             os.chown(self.folder, owner.pw_uid, owner.pw_gid)
-        initdb = [_program("initdb"), "-D", str(data), "-U", _USER, "--auth=trust", "--no-sync"]
+        initdb = [program("initdb"), "-D", str(data), "-U", _USER, "--auth=trust", "--no-sync"]
         self._run([*initdb, "--encoding=UTF8", "--locale=C.UTF-8"])
         with socket.create_server(("127.0.0.1", 0)) as reserved:
             self.port = reserved.getsockname()[1]
@@ -66,7 +67,7 @@ class LocalPostgres:
             "max_connections": 150,
         }
         options = [f"-c{name}={value}" for name, value in settings.items()]
-        command = [_program("postgres"), "-D", str(self.folder / "data"), *options]
+        command = [program("postgres"), "-D", str(self.folder / "data"), *options]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(self._as_owner(command), stdout=subprocess.DEVNULL, stderr=log)
         deadline = time.monotonic() + 60

@@ -24,9 +24,10 @@ Said = Finding | str
 class Surroundings:
     """The files that the settings name."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Take the settings; nothing is read yet."""
+    def __init__(self, settings: Settings, *, mark: bool = True) -> None:
+        """Take the settings, and whether the mark counts; nothing is read yet."""
         self._settings = settings
+        self._mark = mark
 
     def log_keys(self, shards: Sequence[LogShard]) -> Iterator[Said]:
         """Each shard's key file, of which only the public part is used; raises nothing of its own."""
@@ -61,6 +62,9 @@ class Surroundings:
 
     def mark(self, database: Database) -> Iterator[Said]:
         """The high-water mark, read before the database: a database behind it was rolled back."""
+        if not self._mark:
+            yield "the high-water mark was left out"
+            return
         mark = self._settings.high_water_mark
         where = f"high-water mark {mark.path}"
         try:
