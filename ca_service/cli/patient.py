@@ -7,6 +7,7 @@ gathers what comes, and clients that are slow, silent or half gone cost memory a
 
 import contextlib
 import errno
+import math
 import selectors
 import socket
 import time
@@ -24,6 +25,7 @@ READING_SECONDS = 20.0
 
 _LOOK_SECONDS = 1.0
 _CHUNK = 65_536
+_NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
 _NOBODY_THERE = (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK)
 
 
@@ -47,7 +49,9 @@ class PatientWorker(DrainingWorker):
         try:
             sock, client = listener.accept()
         except OSError as error:
-            if error.errno not in _NOBODY_THERE:
+            if error.errno in _NO_MORE_FILES:
+                self._make_room()
+            elif error.errno not in _NOBODY_THERE:
                 raise
             return
         connection = Connection(self.cfg, sock, client, listener.getsockname())
@@ -131,12 +135,15 @@ class PatientWorker(DrainingWorker):
         return complete
 
     def _make_room(self) -> None:
-        """Close the connection that has been idle longest, if one is: others must be let in."""
+        """Close a connection that has been idle for long, if there is one: others must be let in."""
         for conn in self._closing:
             self._close(conn)
             return
-        for idle in (self.pending_conns, self.keepalived_conns):
-            if idle:
+        # A client asks again on another connection when one that was kept is closed; on a new one it has just
+        # begun to ask.
+        long_silent = time.monotonic() + self.cfg.keepalive - _LOOK_SECONDS
+        for idle, until in ((self.keepalived_conns, math.inf), (self.pending_conns, long_silent)):
+            if idle and idle[0].timeout < until:
                 conn = idle[0]
                 conn.ended = True
                 self._drop(conn, idle)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import socket
 import ssl
 import struct
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _LONGEST_HEADER = 32768
 # RFC 6960's GET form puts the whole request into the path.
 _LONGEST_LINE = 8190
+_CONNECTIONS = 2000
+_OTHER_FILES = 256
 _MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes its heartbeat file there itself, safely
 
 
@@ -123,6 +126,7 @@ def server_options(
         "workers": worker_count(settings),
         "worker_class": TurnsWorker if settings.server.scheduling == "turns" else PatientWorker,
         "threads": settings.server.threads,
+        "worker_connections": _connections(),
         "preload_app": True,
         "proc_name": "ca-service",
         "graceful_timeout": settings.server.graceful_timeout_seconds,
@@ -173,6 +177,16 @@ def refuse_other_options(configured: Any, options: Mapping[str, object]) -> None
             f"gunicorn's {changed[0]} was given beside the settings file, which decides it; set it in ca.toml"
             " or as a CASVC_… variable, and leave it out of gunicorn's command line and GUNICORN_CMD_ARGS"
         )
+
+
+def _connections() -> int:
+    """How many connections a worker may hold: fewer where it may open fewer files, or it would run out."""
+    wanted = _CONNECTIONS + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return max(allowed - _OTHER_FILES, _OTHER_FILES)
 
 
 def worker_count(settings: Settings) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import socket
 import struct
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from tests.support.processes import RunningService, dev_service, http, running, 
 from tests.support.signing import issue
 
 MANY = 60
-MORE_THAN_A_WORKER_TAKES = 1100
+MORE_THAN_A_WORKER_TAKES = 2100
 PATIENCE = 60.0
 
 
@@ -27,6 +28,15 @@ def service(
     environ = {"CASVC_SERVER__SCHEDULING": request.param}
     with running(dev_service(folder, workers=1, environ=environ)) as started:
         yield started
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _files() -> Iterator[None]:
+    """Connections are open files of this process too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture(autouse=True)
