@@ -47,10 +47,23 @@ class RootLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
             log.propagate = True
         self.error_log.setLevel(logging.NOTSET)
 
+    def debug(self, msg: str, *args: object, **kwargs: Any) -> None:
+        """Write what gunicorn does, without the paths and octets of requests that it does it with."""
+        super().debug(msg.replace("%s", "(left out)") if args else msg, **kwargs)
+
+    def warning(self, msg: str, *args: object, **kwargs: Any) -> None:
+        """Write a warning; of a request that is no HTTP the kind of fault, not its text and whose it is."""
+        if msg.startswith("Invalid request from"):
+            super().warning("a request that is no valid HTTP: %s", type(sys.exc_info()[1]).__name__)
+        else:
+            super().warning(msg, *args, **kwargs)
+
     def exception(self, msg: str, *args: object, **kwargs: Any) -> None:
         """Write an exception; a client that fell silent is not worth a traceback."""
         if isinstance(sys.exc_info()[1], BlockingIOError):
             self.info("a client stopped in the middle of a request or answer for %d seconds", SILENCE_SECONDS)
+        elif msg.startswith("Error handling request"):
+            super().exception("a request could not be handled", **kwargs)
         else:
             super().exception(msg, *args, **kwargs)
 
