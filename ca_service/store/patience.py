@@ -17,11 +17,34 @@ _TRY_SECONDS = 15.0
 _R = TypeVar("_R")
 
 
+class _LastWordSync(psycopg.Pipeline):
+    """A pipeline that ends with Sync, as the protocol wants it, and not with a Flush after it.
+
+    PostgreSQL takes the Flush for the client's next word, and then waits for one that hangs in the middle of a
+    transaction without the bound of idle_in_transaction_session_timeout.
+    """
+
+    def _exit_gen(self) -> PQGen[None]:
+        try:
+            self._enqueue_sync()
+            yield from self._communicate_gen()
+        finally:
+            yield from self._fetch_gen(flush=False)
+
+
 class PatientConnection(psycopg.Connection[tuple[Any, ...]]):
     """A connection that is given up when an answer takes longer than `patience` (seconds; None: never)."""
 
     patience: float | None = None
     when_silent: Callable[[], None] | None = None
+
+    @contextmanager
+    def pipeline(self) -> Iterator[psycopg.Pipeline]:
+        """Send what is executed in the block together."""
+        if self._pipeline is None:
+            self._pipeline = _LastWordSync(self)
+        with super().pipeline() as pipeline:
+            yield pipeline
 
     def wait(self, gen: PQGen[_R], interval: float = 0.1, timeout: float | None = None) -> _R:
         """Wait for the server; OperationalError when it took too long."""

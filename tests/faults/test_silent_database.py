@@ -6,10 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
-from sqlalchemy import literal_column, select, text
+from sqlalchemy import func, literal_column, select, text
 
 from ca_service.errors import StoreUnavailable
+from ca_service.store.connections import Asked
 from ca_service.store.database import Database
 from ca_service.store.quick import Statement
 from tests.support.postgres import LocalPostgres
@@ -17,6 +19,9 @@ from tests.support.processes import wait_until
 from tests.support.tcp_proxy import TcpProxy
 
 PATIENT = 60.0
+SOON = Statement(
+    select(func.set_config(*map(literal_column, ("'idle_in_transaction_session_timeout'", "'300'", "true"))))
+)
 ONE = Statement(select(literal_column("1")))
 
 
@@ -98,6 +103,29 @@ def test_a_named_lock_is_not_waited_for_without_end_either(database: Database, p
     finally:
         proxy.recover()
     wait_until(lambda: reads(database), PATIENT, "an answer")
+
+
+@pytest.mark.parametrize("in_pipeline", [True, False])
+def test_a_node_that_hangs_in_a_transaction_holds_its_locks_for_a_while_only(
+    postgres: LocalPostgres, database: Database, in_pipeline: bool
+) -> None:
+    asked: Asked = [(SOON, {})] if in_pipeline else ()
+    with psycopg.connect(postgres.conninfo("postgres"), autocommit=True) as administrator:
+
+        def ended() -> bool:
+            found = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ca-service'"
+            return administrator.execute(found).fetchone() == (0,)
+
+        def hang() -> None:
+            with database.quick_writing(asked) as transaction:
+                if not in_pipeline:
+                    transaction.row(SOON, {})
+                wait_until(ended, PATIENT, "a session that the server has ended")
+                transaction.rows(ONE, {})
+
+        wait_until(ended, PATIENT, "no sessions of other tests")
+        with pytest.raises(StoreUnavailable):
+            hang()
 
 
 def test_a_transaction_that_the_server_fell_silent_in_is_given_up(

@@ -58,18 +58,17 @@ class TcpProxy:
             threading.Thread(target=self._serve, args=(client,), name="tcp-proxy", daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        self._passing.wait()
-        if self._dead or self._ended:
-            client.close()
-            return
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._to)) as server:
-            pair = (client, server)
-            self._pairs.add(pair)
-            try:
-                self._forward(pair)
-            finally:
-                self._pairs.discard(pair)
-                client.close()
+        with client:
+            self._passing.wait()
+            if self._dead or self._ended:
+                return
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._to)) as server:
+                pair = (client, server)
+                self._pairs.add(pair)
+                try:
+                    self._forward(pair)
+                finally:
+                    self._pairs.discard(pair)
 
     def _forward(self, pair: tuple[socket.socket, socket.socket]) -> None:
         with selectors.DefaultSelector() as ready:
