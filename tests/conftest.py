@@ -13,7 +13,7 @@ from tests.support.processes import RunningService, dev_service, http, running
 from tests.support.rekor import LocalRekor
 from tests.support.tokens import TokenDesk
 
-pytest_plugins = ["tests.support.databases"]
+pytest_plugins = ["tests.support.databases", "tests.support.cluster"]
 
 HERE = Path(__file__).parent
 WITHOUT_SOCKETS = ("unit", "property")
