@@ -14,9 +14,11 @@ from scripts.benchmark.table import as_json, heading, lines, machine
 
 _ABOUT = """\
 Measure the service on this machine: one table, ratios against what was measured beside it in the same run,
-medians of --rounds turns, and whether the figures reach what docs/design/performance.md asks for. Without a
-MODE: {table} (some minutes). CPU for a certificate is user and system time of all of the server's processes;
-PostgreSQL's own is shown apart. Settings come from the environment, as always: CASVC_SERVER__THREADS=8.
+medians of --rounds turns, and whether the figures reach what docs/design/performance.md asks for.
+
+Without a MODE: {table} (some minutes). CPU for a certificate is user and system time of all
+of the server's processes; PostgreSQL's own is shown apart. Settings come from the environment, as always:
+CASVC_SERVER__THREADS=8 scripts/bench.
 """
 _EXAMPLES = """\
   scripts/bench                                                       every figure that has a target
@@ -31,12 +33,12 @@ _EXAMPLES = """\
 
 def main() -> None:
     """Measure and print; what misses its target is no failure, since another machine may be busy."""
-    parser = _parser()
-    asked = parser.parse_args()
+    commands = parser()
+    asked = commands.parse_args()
     modes = [*asked.modes, *(asked.named or [])] or list(TABLE)
     for mode in modes:
         if mode not in MODES:
-            parser.error(f"there is no mode {mode}; there are {', '.join(MODES)}")
+            commands.error(f"there is no mode {mode}; there are {', '.join(MODES)}")
     alone = asked.json == "-"
     if not alone:
         told = machine()
@@ -48,7 +50,7 @@ def main() -> None:
     results: list[Result] = []
     for mode in modes:
         with tempfile.TemporaryDirectory(prefix="ca-service-bench-") as folder:
-            for result in MODES[mode].measure(_options(asked, Path(folder))):
+            for result in MODES[mode].measure(options(asked, Path(folder))):
                 results.append(result)
                 if not alone:
                     print("\n".join(lines(result)), flush=True)
@@ -62,15 +64,16 @@ def main() -> None:
             Path(asked.json).write_text(content + "\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """What may be asked for."""
     what = "\n".join(f"  {name:12}{mode.what}" for name, mode in MODES.items())
-    parser = argparse.ArgumentParser(
+    commands = argparse.ArgumentParser(
         prog="scripts/bench",
         description=_ABOUT.format(table=", ".join(TABLE)),
         epilog=f"modes:\n{what}\n\nexamples:\n{_EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
+    add = commands.add_argument
     add("modes", nargs="*", metavar="MODE", help="what to measure: see below")
     for mode in ("profile", "growth", "log", "revocation", "identity"):
         add(f"--{mode}", dest="named", action="append_const", const=mode, help=f"the mode {mode}")
@@ -94,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--stacks", type=Path, metavar="FILE", help="profile: the stacks, for speedscope.app or flamegraph.pl"
     )
-    return parser
+    return commands
 
 
 def _clients(text: str) -> int:
@@ -113,7 +116,8 @@ def _variant(text: str) -> dict[str, str]:
     return {f"CASVC_{name.upper().replace('.', '__')}": value for name, _, value in pairs}
 
 
-def _options(asked: argparse.Namespace, folder: Path) -> Options:
+def options(asked: argparse.Namespace, folder: Path) -> Options:
+    """What a mode is told, of what was asked for."""
     names = {field.name for field in dataclasses.fields(Options)} - {"folder", "variants"}
     given = {name: value for name, value in vars(asked).items() if name in names}
     return Options(folder, variants=({}, *asked.variant), **given)

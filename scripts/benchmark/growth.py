@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from time import perf_counter
 
 from scripts.benchmark.asking import FEW, issued_certificates, ocsp_path, ocsp_requests, signing_requests
-from scripts.benchmark.curves import draw
 from scripts.benchmark.plan import ENGINES, NAMES, Options, Result, Row, middle
 from scripts.benchmark.populated import Populated, in_environment, populated
 from scripts.benchmark.server import load, service_of
@@ -61,6 +60,8 @@ def growth(options: Options) -> Iterator[Result]:
     clients = (options.clients or (_CLIENTS,))[0]
     workers = options.plan(folder).workers
     if options.png is not None:
+        from scripts.benchmark.curves import draw  # which takes a second to load, and only this mode draws
+
         draw(options.png, measured, workers=workers, clients=clients)
         progress(f"curves in {options.png}")
     yield Result(f"Growth: {workers} workers, {clients} clients, {_REQUESTS:,} requests of each kind", [])

@@ -131,7 +131,7 @@ def _ranked(found: Counted, weights: Mapping[tuple[str, bool], float], total: fl
         spent = sum(shares.values())
         most = sorted(shares.items(), key=lambda share: -share[1])[:3]
         parts = note or ", ".join(f"{thread} {share:.0f}" for thread, share in most)
-        rows.append(Row(name, spent, "µs CPU", note=f"{spent / total:4.0%}; {parts}", facts=shares))
+        rows.append(Row(name, spent, "µs CPU", note=f"{spent / total:4.0%}; {parts}", facts=dict(shares)))
     return sorted(rows, key=lambda row: -row.value)[:_MOST_ROWS]
 
 
