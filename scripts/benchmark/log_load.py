@@ -1,7 +1,8 @@
 """A process that appends as a worker does: python -m scripts.benchmark.log_load FOLDER WHAT THREADS SECONDS.
 
 WHAT is of LOADS. Each thread appends one entry after the other through the process's sequencer and signs its
-SCT, as issuance does; certificates are not built. Says "ready", begins at a line of input, prints a JSON object.
+SCT, as issuance does; certificates are not built. Says "ready", begins at a line of input, prints a JSON
+object.
 """
 
 import json
