@@ -330,6 +330,13 @@ class StoreUnavailable(Unavailable):
     reason = "store-unavailable"
 
 
+class MigrationRefused(StoreUnavailable):
+    """The database cannot be changed or moved now: others have it open, or there is no room."""
+
+    reason = "migration-refused"
+    remedy = "Do what the message says, then run the command again; nothing was changed."
+
+
 class SignerUnavailable(Unavailable):
     """There is nobody to sign OCSP answers: the delegate's key or certificate cannot be made or read."""
 

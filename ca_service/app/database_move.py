@@ -7,7 +7,7 @@ from pathlib import Path
 from ca_service.app.rollback import guard_of
 from ca_service.authority.mark import Mark, discrepancies
 from ca_service.authority.ports import Actor, Clock
-from ca_service.errors import ConfigurationError, StoreUnavailable
+from ca_service.errors import ConfigurationError, MigrationRefused
 from ca_service.settings import Settings, load_settings
 from ca_service.settings.reading import environment_name, with_values
 from ca_service.store.database import Database
@@ -67,7 +67,7 @@ class Move:
         """Move everything, let the mark rise to it and rename the old file; None when only that was left.
 
         Raises ConfigurationError (the source's schema is another, the target is not empty), RolledBack,
-        MarkUnavailable, and StoreUnavailable, also when a service has the source open.
+        MarkUnavailable, MigrationRefused (a service has the source open), and StoreUnavailable.
         """
         source = Database(self.source.database.url, folder=self.source.folder)
         target = Database(self.target.database.url, folder=self.target.folder)
@@ -84,7 +84,7 @@ class Move:
             moved = None
             with source.taken_away(RETIRED) as file:
                 if stands_at(file) != quickly:
-                    raise StoreUnavailable("the service wrote into the database meanwhile; stop it first")
+                    raise MigrationRefused("the service wrote into the database meanwhile; stop it first")
                 if empty:
                     moved = move(file, target, clock=self.clock, actor=self.actor, tell=tell)
                 # From here on the old file is behind the mark, wherever it is put back.

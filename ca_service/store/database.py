@@ -201,8 +201,8 @@ class Database:
     def migrate(self) -> None:
         """Make the schema, or bring it to what this program needs; waits for another process that does.
 
-        Raises StoreUnavailable, also when somebody else has the database open that is to be changed, or when
-        there is no room to do it, and ConfigurationError when a newer program made the schema.
+        Raises StoreUnavailable, MigrationRefused when somebody else has the database open that is to be
+        changed or there is no room to do it, and ConfigurationError when a newer program made the schema.
         """
         self._server.prepare()
         with self._server.write_lock():
@@ -226,7 +226,7 @@ class Database:
     def taken_away(self, ending: str) -> Iterator[sqlite3.Connection]:
         """Have SQLite's file open alone; when the block ends well the file's name has this ending.
 
-        Nobody can open it meanwhile, or write into it before it has its new name. Raises StoreUnavailable
+        Nobody can open it meanwhile, or write into it before it has its new name. Raises MigrationRefused
         when somebody has it open, ConfigurationError when the name is taken or the database is no file.
         """
         if not isinstance(self._server, SqliteFile):

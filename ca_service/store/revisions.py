@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from ca_service.errors import ConfigurationError, StoreUnavailable
+from ca_service.errors import ConfigurationError, MigrationRefused
 from ca_service.store.patience import wait_without_end
 
 MIGRATION_LOCK = 0x6361_7365_7276_6963
@@ -73,7 +73,7 @@ def wait_for_turn(connection: Connection) -> None:
 
 
 def refuse_other_sessions(connection: Connection) -> None:
-    """On PostgreSQL: raise StoreUnavailable while a node is connected that does not wait for the same turn.
+    """On PostgreSQL: raise MigrationRefused while a node is connected that does not wait for the same turn.
 
     It would go on with the schema that it knew when it started.
     """
@@ -81,7 +81,7 @@ def refuse_other_sessions(connection: Connection) -> None:
     deadline = time.monotonic() + _SESSIONS_SECONDS
     while count := connection.execute(_OTHER_SESSIONS, halves).scalar_one():
         if time.monotonic() > deadline:
-            raise StoreUnavailable(
+            raise MigrationRefused(
                 f"{count} other sessions of ca-service are open in this database; stop the service on every"
                 " node first, since it would go on with the schema that it knows"
             )
@@ -89,17 +89,17 @@ def refuse_other_sessions(connection: Connection) -> None:
 
 
 def refuse_without_room(path: Path, found: str) -> None:
-    """Raise StoreUnavailable when a SQLite file is to be written anew and would not fit beside itself."""
+    """Raise MigrationRefused when a SQLite file is to be written anew and would not fit beside itself."""
     due = ScriptDirectory.from_config(migration_config()).iterate_revisions(newest(), found)
     if not any(getattr(script.module, "WRITES_ANEW", False) for script in due):
         return
     size = sum(file.stat().st_size for file in (path, Path(f"{path}-wal")) if file.exists())
     needed, free = int(size * _ROOM_AGAIN), shutil.disk_usage(path.parent).free
     if free < needed:
-        raise StoreUnavailable(
+        raise MigrationRefused(
             f"from revision {found} on, all rows are written anew: that takes {_mebibytes(needed)} beside "
             f"{path}, and {_mebibytes(free)} are free there; make room, or copy the database to a larger "
-            "disk, migrate it there and copy it back. Nothing was changed"
+            "disk, migrate it there and copy it back"
         )
 
 

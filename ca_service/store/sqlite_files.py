@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from ca_service.errors import StoreUnavailable
+from ca_service.errors import MigrationRefused
 
 
 @contextmanager
 def alone(path: Path) -> Iterator[sqlite3.Connection]:
-    """Have a SQLite file open that nobody else has open, or can open; StoreUnavailable when somebody has."""
+    """Have a SQLite file open that nobody else has open, or can open; MigrationRefused when somebody has."""
     with closing(sqlite3.connect(path, timeout=1.0, isolation_level=None)) as connection:
         try:
             # Before the first look at a file with a write-ahead log, this takes the file for one process.
@@ -19,7 +19,7 @@ def alone(path: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("BEGIN EXCLUSIVE").close()
             connection.execute("COMMIT").close()
         except sqlite3.OperationalError as error:
-            raise StoreUnavailable(
+            raise MigrationRefused(
                 f"{path} is open elsewhere; stop the service, and every program that has it open"
             ) from error
         yield connection
