@@ -20,8 +20,8 @@ _R = TypeVar("_R")
 class _LastWordSync(psycopg.Pipeline):
     """A pipeline that ends with Sync, as the protocol wants it, and not with a Flush after it.
 
-    PostgreSQL takes the Flush for the client's next word, and then waits for one that hangs in the middle of a
-    transaction without the bound of idle_in_transaction_session_timeout.
+    PostgreSQL takes the Flush for the client's next word. If the client then hangs in the middle of a
+    transaction, idle_in_transaction_session_timeout does not end that.
     """
 
     def _exit_gen(self) -> PQGen[None]:
