@@ -113,7 +113,7 @@ def prepared(
         service = build()
         refuse_other_database(service)
         refuse_taken_address("[server] bind", settings.server.bind)
-        settings = _with_free_metrics(settings)
+        settings = with_free_metrics(settings)
         application: WSGIApplication = create_app(service, only_status=only_status)
         if settings.server.trusted_proxies:
             from ca_service.web.proxies import behind
@@ -196,7 +196,7 @@ def refuse_taken_address(name: str, bind: str) -> None:
         raise ConfigurationError(f"{name}: {bind} cannot be listened on: {error.strerror}") from error
 
 
-def _with_free_metrics(settings: Settings) -> Settings:
+def with_free_metrics(settings: Settings) -> Settings:
     """Without metrics when nobody asked for their address and another program has it; else it is refused."""
     bind = settings.metrics.bind
     if bind:

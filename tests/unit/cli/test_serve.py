@@ -1,11 +1,12 @@
 """`serve` refuses what would be unsafe before it listens, and hands gunicorn the limits we promise."""
 
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
 
-from ca_service.cli.serve import refuse_open_http, refuse_taken_address
+from ca_service.cli.serve import refuse_open_http, refuse_taken_address, with_free_metrics
 from ca_service.cli.server import ServerApplication, server_options, worker_count
 from ca_service.errors import ConfigurationError
 from ca_service.settings import Settings, load_settings
@@ -63,6 +64,22 @@ def test_an_address_that_is_taken_is_refused_with_its_setting() -> None:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigurationError, match=r"\[metrics\] bind: .*already in use"):
             refuse_taken_address("[metrics] bind", bind)
+
+
+@pytest.mark.enable_socket
+def test_metrics_that_nobody_asked_for_keep_no_service_from_starting(tmp_path: Path) -> None:
+    import socket
+
+    address = settings(tmp_path).metrics.bind
+    assert address == "127.0.0.1:9555"
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # somebody else has it, which is as good
+            taken.bind(("127.0.0.1", 9555))
+            taken.listen()
+        assert with_free_metrics(settings(tmp_path)).metrics.bind == ""
+        with pytest.raises(ConfigurationError, match=r"\[metrics\] bind: .*already in use"):
+            with_free_metrics(settings(tmp_path, CASVC_METRICS__BIND=address))
 
 
 def test_gunicorn_takes_every_option_and_opens_no_socket_of_its_own(tmp_path: Path) -> None:
