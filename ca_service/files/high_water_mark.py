@@ -6,25 +6,19 @@ A write that was cut off leaves the other half; when neither fits its checksum, 
 """
 
 import fcntl
-import hashlib
-import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ca_service.authority.mark import CrlName, LogMark, Mark
+from ca_service.authority.mark import Mark
 from ca_service.errors import AlreadyExists, MarkMissing, MarkUnavailable
 from ca_service.files.durable import write_file
-from ca_service.vocabulary import KeyId, LogId, TimestampMs
+from ca_service.files.mark_form import MarkForm, opened, padded, turn_of
 
-_VERSION = 1
 _LOCK_SECONDS = 2.0
-_HEAD = b'{"sha256":"'
-_DIGEST = 64
-_MIDDLE = b'","mark":'
 _SMALLEST_HALF = 4096
 _TICK_NS = 50_000_000
 """Two writes within one tick of the file system's clock look alike; what is older than this is settled."""
@@ -53,7 +47,7 @@ class MarkFile:
         self._lock_timeout = lock_timeout
         self._last: _Found | None = None
         self._unsure = False
-        self._encoded: tuple[Mapping[CrlName, int], str] | None = None
+        self._form = MarkForm(path)
 
     def read(self) -> Mark:
         """What was stored last; read anew only when the file changed. MarkMissing, MarkUnavailable."""
@@ -76,12 +70,12 @@ class MarkFile:
 
     def change(self, made: Callable[[Mark], Mark]) -> None:
         """Put what `made` makes of the mark there, durably; as `advance`, but that nothing comes between."""
-        with self._locked():
-            following = made((found := self._read_anew()).mark)
+        with self._locked(), self._open() as descriptor:
+            following = made((found := self._read_from(descriptor)).mark)
             if not found.mark.is_covered_by(following):
                 raise ValueError("a high-water mark only rises")
             if following != found.mark or self._unsure:
-                self._write_half(following, found)
+                self._write_half(following, found, descriptor)
 
     def advance(self, seen: Mark, following: Mark) -> bool:
         """Put `following` in the place of `seen`, durably; False when another than `seen` stands there.
@@ -90,12 +84,12 @@ class MarkFile:
         """
         if not seen.is_covered_by(following):
             raise ValueError("a high-water mark only rises")
-        with self._locked():
-            found = self._read_anew()
+        with self._locked(), self._open() as descriptor:
+            found = self._read_from(descriptor)
             if found.mark != seen:
                 return False
             if following != seen or self._unsure:
-                self._write_half(following, found)
+                self._write_half(following, found, descriptor)
         return True
 
     def reset(self, mark: Mark) -> None:
@@ -104,12 +98,34 @@ class MarkFile:
         with self._locked():
             self._write_whole(mark, 0)
 
+    @contextmanager
+    def _open(self) -> Iterator[int]:
+        """A descriptor to read the file and write into it; under the lock, for others may replace it."""
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise self._unreadable(error) from error
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
     def _read_anew(self) -> _Found:
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-            with os.fdopen(descriptor, "rb") as file:
-                stamp = _stamp(os.fstat(descriptor))
-                content = file.read()
+        except OSError as error:
+            raise self._unreadable(error) from error
+        try:
+            return self._read_from(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _read_from(self, descriptor: int) -> _Found:
+        try:
+            stamp = _stamp(os.fstat(descriptor))
+            content = os.pread(descriptor, stamp[2], 0)
         except OSError as error:
             raise self._unreadable(error) from error
         settled = time.time_ns() - stamp[0] > _TICK_NS
@@ -118,40 +134,30 @@ class MarkFile:
             self._last = last = last._replace(stamp=stamp, settled=settled)
             return last
         halves = [
-            (stored["turn"], half, stored)
+            (turn_of(payload), half, payload)
             for half in (0, 1)
-            if (stored := _opened(content[half * size : (half + 1) * size])) is not None
+            if (payload := opened(content[half * size : (half + 1) * size])) is not None
         ]
         if not halves:
             raise MarkUnavailable(
                 f"the high-water mark in {self.path} is damaged: its checksum does not fit its content; "
                 "restore the file, or see `ca-service recover --accept-missing-mark`"
             )
-        turn, half, stored = max(halves, key=lambda each: (each[0], -each[1]))
-        if stored["version"] != _VERSION:
-            raise MarkUnavailable(
-                f"the high-water mark in {self.path} is of form {stored['version']}, this program knows "
-                f"{_VERSION}; run the newer version that wrote it"
-            )
-        self._last = found = _Found(stamp, settled, half, size, turn, content, _decoded(stored))
+        turn, half, payload = max(halves, key=lambda each: (each[0], -each[1]))
+        self._last = found = _Found(stamp, settled, half, size, turn, content, self._form.decoded(payload))
         return found
 
-    def _write_half(self, mark: Mark, found: _Found) -> None:
-        line = self._line(mark, found.turn + 1)
+    def _write_half(self, mark: Mark, found: _Found, descriptor: int) -> None:
+        line = self._form.encoded(mark, found.turn + 1)
         if len(line) >= found.half_size:
             self._write_whole(mark, found.turn + 1)
             return
-        line = _padded(line, found.half_size)
+        line = padded(line, found.half_size)
         half = 1 - found.half
         try:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                if os.pwrite(descriptor, line, half * found.half_size) != len(line):
-                    raise OSError(28, "it was written in part only")
-                os.fdatasync(descriptor)
-                stamp = _stamp(os.fstat(descriptor))
-            finally:
-                os.close(descriptor)
+            _write_at(descriptor, line, half * found.half_size)
+            os.fdatasync(descriptor)
+            stamp = _stamp(os.fstat(descriptor))
         except OSError as error:
             # The new content may be visible and yet not on the disk: the next call must write again.
             self._last, self._unsure = None, True
@@ -162,11 +168,11 @@ class MarkFile:
         self._unsure = False
 
     def _write_whole(self, mark: Mark, turn: int) -> None:
-        line = self._line(mark, turn)
+        line = self._form.encoded(mark, turn)
         size = _SMALLEST_HALF
         while size < 2 * len(line):
             size *= 2
-        line = _padded(line, size)
+        line = padded(line, size)
         self._last = None
         try:
             write_file(self.path, 2 * line, mode=0o600)
@@ -210,31 +216,6 @@ class MarkFile:
         finally:
             os.close(lock)
 
-    def _line(self, mark: Mark, turn: int) -> bytes:
-        """Write it as JSON; the CRL numbers, which are many and change rarely, are encoded once."""
-        encoded = self._encoded
-        if encoded is None or encoded[0] is not mark.crl_numbers:
-            by_key: dict[str, dict[str, int]] = {}
-            for (key, name), number in sorted(mark.crl_numbers.items()):
-                by_key.setdefault(key, {})[name] = number
-            encoded = self._encoded = (mark.crl_numbers, _json(by_key))
-        rest = {
-            "version": _VERSION,
-            "turn": turn,
-            "logs": {
-                log_id.hex(): {
-                    "tree_size": seen.tree_size,
-                    "root_hash": seen.root_hash.hex(),
-                    "timestamp": seen.timestamp,
-                }
-                for log_id, seen in mark.logs.items()
-            },
-            "revocation_generation": mark.generation,
-            "audit": {"sequence": mark.audit_sequence, "hash": mark.audit_hash},
-        }
-        payload = f'{_json(rest)[:-1]},"crl_numbers":{encoded[1]}}}'.encode()
-        return _HEAD + _sum(payload) + _MIDDLE + payload + b"}"
-
     def _unreadable(self, error: OSError) -> MarkUnavailable:
         if isinstance(error, FileNotFoundError):
             return MarkMissing(
@@ -252,49 +233,10 @@ class MarkFile:
         )
 
 
-def _opened(line: bytes) -> dict[str, Any] | None:
-    """What a half says, None when its checksum does not fit: it was never written whole."""
-    payload = line.rstrip()[len(_HEAD) + _DIGEST + len(_MIDDLE) : -1]
-    if (
-        line[len(_HEAD) : len(_HEAD) + _DIGEST] != _sum(payload)
-        or not line.startswith(_HEAD)
-        or not line.endswith(b"\n")
-    ):
-        return None
-    stored: dict[str, Any] = json.loads(payload)
-    return stored
-
-
-def _decoded(stored: dict[str, Any]) -> Mark:
-    return Mark(
-        logs={
-            LogId(bytes.fromhex(log_id)): LogMark(
-                seen["tree_size"], bytes.fromhex(seen["root_hash"]), TimestampMs(seen["timestamp"])
-            )
-            for log_id, seen in stored["logs"].items()
-        },
-        generation=stored["revocation_generation"],
-        audit_sequence=stored["audit"]["sequence"],
-        audit_hash=stored["audit"]["hash"],
-        crl_numbers={
-            (KeyId(key), name): number
-            for key, names in stored["crl_numbers"].items()
-            for name, number in names.items()
-        },
-    )
-
-
 def _stamp(found: os.stat_result) -> _Stamp:
     return found.st_mtime_ns, found.st_ino, found.st_size, found.st_dev
 
 
-def _padded(line: bytes, size: int) -> bytes:
-    return line.ljust(size - 1) + b"\n"
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=True)
-
-
-def _sum(content: bytes) -> bytes:
-    return hashlib.sha256(content).hexdigest().encode()
+def _write_at(descriptor: int, content: bytes, place: int) -> None:
+    if os.pwrite(descriptor, content, place) != len(content):
+        raise OSError(28, "it was written in part only")

@@ -99,6 +99,18 @@ def test_a_write_that_was_cut_off_leaves_what_was_there_and_damage_is_no_low_mar
             MarkFile(mark.path).read()
 
 
+def test_every_part_that_another_process_raised_is_seen(mark: MarkFile) -> None:
+    crl, pair = (KeyId("a1" * 20), "2026-11-0a"), (mark, MarkFile(mark.path))
+    mark.create(Mark({LOG: head(1)}, crl_numbers={crl: 1}))
+    for step in range(2, 10):
+        seen = pair[0].read()
+        risen = seen.with_log(LOG, head(step))
+        if step % 3 == 0:
+            risen = risen.with_crl(crl, step)
+        assert pair[step % 2].advance(seen, risen)
+        assert pair[0].read() == pair[1].read() == MarkFile(mark.path).read() == risen
+
+
 def test_a_missing_mark_is_an_error_of_its_own(mark: MarkFile) -> None:
     with pytest.raises(MarkMissing):
         mark.read()
