@@ -206,7 +206,8 @@ def with_free_metrics(settings: Settings) -> Settings:
             if "metrics.bind" in settings.origin.sources:
                 raise
             logging.getLogger("ca_service.server").warning(
-                "%s; there are no metrics: set [metrics] bind to another address, or to nothing", error.message
+                "%s; there are no metrics: set [metrics] bind to another address, or to nothing",
+                error.message,
             )
             return with_values(settings, {"metrics.bind": ""}, "an address that is taken")
     return settings
