@@ -89,6 +89,18 @@ class RedisWakeUps:
                 self._listener.start()
         return self._here.wait(seconds)
 
+    def trouble(self) -> str | None:
+        """Return why others are not woken or this process would not be, or None; wakes them all."""
+        connection: Any = self._listening.make_connection()
+        try:
+            self._redis.publish(self.channel, b"")
+            self._subscribed(connection)
+        except Exception as error:  # noqa: BLE001 - as in send; whoever asks reads what it was
+            return f"{type(error).__name__}: {ascii(str(error))[1:-1]}"
+        finally:
+            connection.disconnect()
+        return None
+
     def close(self) -> None:
         """End this process's subscription and connections, and wake whoever waits."""
         with self._lock:
@@ -102,14 +114,7 @@ class RedisWakeUps:
         """Subscribe, and wake this process whenever something comes, until the connection or thread ends."""
         connection: Any = self._listening.make_connection()
         try:
-            connection.connect()
-            connection.send_command("SUBSCRIBE", self.channel)
-            # Below the library, which would read and decode messages of any size that nobody wants.
-            incoming: socket.socket = connection._get_socket()  # noqa: SLF001 - it has no public name
-            answer = incoming.recv(_CHUNK)
-            if not answer.startswith((b"*", b">")) or b"subscribe" not in answer:
-                raise ResponseError("it refused the subscription")
-            listener.incoming = incoming
+            incoming = listener.incoming = self._subscribed(connection)
             incoming.settimeout(self._silence)
             self.subscribed.set()
             self._here.send()  # what was sent while nobody was subscribed is lost
@@ -131,6 +136,17 @@ class RedisWakeUps:
         finally:
             self.subscribed.clear()
             connection.disconnect()
+
+    def _subscribed(self, connection: Any) -> socket.socket:
+        """The socket of a connection on which from now on only messages come; ResponseError."""
+        connection.connect()
+        connection.send_command("SUBSCRIBE", self.channel)
+        # Below the library, which would read and decode messages of any size that nobody wants.
+        incoming: socket.socket = connection._get_socket()  # noqa: SLF001 - it has no public name
+        answer = incoming.recv(_CHUNK)
+        if not answer.startswith((b"*", b">")) or b"subscribe" not in answer:
+            raise ResponseError(f"it refused the subscription: {answer[:80]!a}")
+        return incoming
 
     def _trouble(self, reason: str, error: Exception) -> None:
         self._observer.count(ERROR, use="wake-ups", reason=reason)

@@ -18,6 +18,8 @@ from ca_service.authority.log import CLOCK_TOLERANCE_MS
 from ca_service.authority.log_shards import LogShard, ShardState
 from ca_service.authority.ports import TreeHead
 from ca_service.cache.redis_server import RedisRateLimiter
+from ca_service.cache.redis_wake_ups import RedisWakeUps
+from ca_service.cache.wake_ups import wake_ups_of
 from ca_service.cli.findings import FAILED, GOOD, WARNING, Finding
 from ca_service.cli.host import Unobserved, clock
 from ca_service.cli.serve import refuse_open_http
@@ -200,11 +202,18 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         return
     with closing(RedisRateLimiter(settings.redis.url, Unobserved())) as limiter:
         trouble = limiter.trouble()
+    # The service runs without it.
     if trouble is None:
         yield Finding("redis", GOOD, "counts requests for rate limits")
     else:
-        # The service runs without it.
         yield Finding("redis", WARNING, f"rate limits are not held, since it does not count: {trouble}")
+    wake_ups = wake_ups_of(settings.redis.url, settings.service.url, Unobserved())
+    with closing(wake_ups):
+        deaf = wake_ups.trouble() if isinstance(wake_ups, RedisWakeUps) else None
+    if deaf is None:
+        yield Finding("redis", GOOD, "carries wake-ups between processes and nodes")
+    else:
+        yield Finding("redis", WARNING, f"changes are found a second later, since it wakes nobody: {deaf}")
 
 
 def _issuers(settings: Settings, *, ask: bool) -> Iterator[Finding]:

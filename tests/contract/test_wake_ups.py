@@ -252,8 +252,11 @@ def test_the_rights_that_the_documents_name_are_enough(
         begun(wake_ups)
         wake_ups.send()
         assert wake_ups.wait(PATIENT)
+        assert wake_ups.trouble() is None
     assert observer.counted == []
     with closing(over(redis.url.replace("redis://", "redis://deaf:word@"), observer)) as wake_ups:
+        assert "no permissions" in str(wake_ups.trouble())
+        assert "word" not in str(wake_ups.trouble())
         wake_ups.wait(0)
         wait_until(lambda: observer.counted, PATIENT, "a refusal that was counted")
         assert observer.counted[0] == ("redis_error", {"use": "wake-ups", "reason": "nonsense"})
