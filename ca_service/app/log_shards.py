@@ -18,7 +18,6 @@ from ca_service.authority.log_shards import (
 from ca_service.authority.ports import Actor, Clock, Observer
 from ca_service.authority.rollback import RollbackGuard
 from ca_service.authority.static_log import StaticLog
-from ca_service.authority.turns import Turns
 from ca_service.errors import CAError, ConfigurationError, LogUnavailable
 from ca_service.settings import Settings
 from ca_service.store.database import Database
@@ -79,7 +78,6 @@ class ShardedLog(Mapping[str, ServedLog]):
         clock: Clock,
         observer: Observer,
         guard: RollbackGuard,
-        turns: Turns | None,
     ) -> None:
         """Join the collaborators; nothing is read, and no thread begins, before the first use."""
         self._settings = settings
@@ -88,7 +86,6 @@ class ShardedLog(Mapping[str, ServedLog]):
         self._clock = clock
         self._observer = observer
         self._guard = guard
-        self._turns = turns
         self._store = SqlLogShards(database, clock)
         self._readers: dict[str, SqlLogReader] = {}
         self.directory = ShardDirectory(self._store.all, time.monotonic, observer)
@@ -184,5 +181,4 @@ class ShardedLog(Mapping[str, ServedLog]):
             batch_size=self._settings.log.batch_size,
             timeout=_APPEND_SECONDS,
             guard=self._guard,
-            turns=self._turns,
         )

@@ -27,13 +27,13 @@ from ca_service.app.root_crls import RootCrlInForce
 from ca_service.authority.admission import Admission, RateLimits
 from ca_service.authority.guarded import GuardedRevocations, GuardedShards
 from ca_service.authority.issuance import Issuance, IssuancePolicy
+from ca_service.authority.patience import Lately
 from ca_service.authority.ports import Clock, RateLimiter, WakeUps
 from ca_service.authority.publication import Publication, PublicationPolicy
 from ca_service.authority.revocation import RevocationDesk
 from ca_service.authority.rollback import RollbackGuard
 from ca_service.authority.status import StatusPolicy, StatusResponder
 from ca_service.authority.trust import TrustMaterial
-from ca_service.authority.turns import Turns
 from ca_service.cache.memory import MemoryRateLimiter
 from ca_service.cache.redis_server import RedisRateLimiter
 from ca_service.cache.wake_ups import wake_ups_of
@@ -86,7 +86,6 @@ class Service:
     housekeeping: Housekeeping
     readiness: Readiness
     observer: PrometheusObserver
-    turns: Turns | None
     delegates: OcspDelegates | None = None
     export: LogExport | None = None
     dev: DevIdentityProvider | None = None
@@ -149,8 +148,7 @@ def build_service(
     authorities = AuthoritiesInForce(settings, secret, clock)
     log_keys = material.LogKeys(settings, authorities.issuing(), secret)
     guard = guard_of(settings, database, observer)
-    turns = Turns() if settings.server.scheduling == "turns" else None
-    sharded_log = ShardedLog(settings, database, authorities.current, log_keys, clock, observer, guard, turns)
+    sharded_log = ShardedLog(settings, database, authorities.current, log_keys, clock, observer, guard)
     issuers = IssuersInForce(settings, dev.issuer() if dev else None)
     tokens = TokenVerifier(
         issuers.current,
@@ -262,7 +260,6 @@ def build_service(
             redis=limiter.trouble if isinstance(limiter, RedisRateLimiter) else None,
         ),
         observer=observer,
-        turns=turns,
         delegates=delegates,
         export=_export(settings, sharded_log, observer),
         dev=dev,
@@ -336,7 +333,6 @@ def _overload(service: Service) -> Overload:
         places=max(server.threads - server.status_threads, 1),
         patience=server.patience_ms / 1000,
         observer=service.observer,
-        turns=service.turns,
     )
 
 
@@ -352,14 +348,12 @@ def _admission(settings: Settings, limiter: RateLimiter) -> Admission:
 
 def _lately(check: Callable[[], object]) -> Callable[[], None]:
     """Ask only when it went well longer than a moment ago; for what is checked again under a lock."""
-    well_until = 0.0
+    lately = Lately(_RECENT_MS / 1000, 10 * _RECENT_MS / 1000)
 
     def ask() -> None:
-        nonlocal well_until
-        now = time.monotonic()
-        if now >= well_until:
+        if lately.is_due():
             check()
-            well_until = now + _RECENT_MS / 1000
+            lately.went_well()
 
     return ask
 

@@ -4,7 +4,8 @@ The order is *decide, record, sign, record, release*: a certificate that is out 
 always known to OCSP, whatever dies in between.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -12,16 +13,32 @@ from time import perf_counter
 
 from ca_service.authority.admission import Admission, token_use
 from ca_service.authority.authorities import Authorities
-from ca_service.authority.ports import Allowance, Blocks, Clock, Observer, PendingCertificate, Sequencer
+from ca_service.authority.patience import about_to_wait
+from ca_service.authority.ports import (
+    Allowance,
+    Blocks,
+    Clock,
+    Observer,
+    PendingCertificate,
+    Sequenced,
+    Sequencer,
+    Ticket,
+)
 from ca_service.authority.publication import Publication
-from ca_service.errors import AuthorityRetired, CAError
+from ca_service.errors import AuthorityRetired, CAError, LogClosed
 from ca_service.identity.claims import VerifiedToken
 from ca_service.identity.possession import verify_possession
 from ca_service.identity.principal import Principal, principal_for
 from ca_service.pki.authority_certificates import Authority
 from ca_service.pki.keys import ClientKey, read_csr, read_public_key
 from ca_service.pki.pem import certificate_pem
-from ca_service.pki.profile import LeafProfile, build_certificate, build_precertificate, random_serial
+from ca_service.pki.profile import (
+    LeafProfile,
+    Precertificate,
+    build_certificate,
+    build_precertificate,
+    random_serial,
+)
 from ca_service.pki.sct import encode_sct, encode_sct_list, leaf_index_extensions
 from ca_service.vocabulary import LeafIndex, LogId, Serial
 
@@ -65,6 +82,38 @@ class IssuancePolicy:
     client_keys: frozenset[str]
     crl_subshards: int
     single_use_tokens: bool = False
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What is known of a request that may have to be begun twice; `started` is by the service's clock.
+
+    Its token is verified, and counted for the rate limits, once.
+    """
+
+    started: float
+    verified: VerifiedToken | None = None
+    allowance: Allowance | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A certificate that everything but the log has agreed to; it is released after that."""
+
+    entry: PendingCertificate
+    authority: Authority
+    precertificate: Precertificate
+    allowance: Allowance | None
+    answer_by: float
+    built: float
+
+
+@dataclass(frozen=True, slots=True)
+class Underway:
+    """A certificate that the log is storing."""
+
+    decided: Decided
+    ticket: Ticket
 
 
 ANSWER_SECONDS = 4.0
@@ -114,30 +163,73 @@ class Issuance:
         self._require_newest = require_newest
         self._elapsed = elapsed
 
-    def issue(self, token: str, key: PublicKeyProof | CsrProof) -> IssuedChain:
+    def issue(
+        self, token: str, key: PublicKeyProof | CsrProof, attempt: Attempt | None = None
+    ) -> IssuedChain:
         """Check the token and the proof, log the precertificate, and return the certificate with its chain.
 
-        Whatever it waits for, all waits share ANSWER_SECONDS: none begins anew where another ended.
+        Whatever it waits for, all waits share ANSWER_SECONDS: none begins anew where another ended. `attempt`
+        is one that was broken off by WouldWait.
         Raises an InvalidRequest for a token, key, proof or identity that is not accepted, RateLimited, and an
         Unavailable when the log, the database or the issuer's keys cannot be had; nothing is released then.
         """
+        with self._counted():
+            decided = self._decided(token, key, attempt or Attempt(self._elapsed()))
+            return self._finished(
+                decided, self._sequencer.append(decided.entry, self._left(decided.answer_by))
+            )
+
+    def begin(
+        self, token: str, key: PublicKeyProof | CsrProof, attempt: Attempt, done: Callable[[], None]
+    ) -> Underway:
+        """The same without waiting for the log: `done` is called, in another thread, when `finish` may be.
+
+        What was begun is stored once `flush` is called. Raises as `issue` does, and WouldWait in a thread
+        that may not wait; `issue` with the same `attempt` then goes on.
+        """
+        with self._counted():
+            decided = self._decided(token, key, attempt)
+            return Underway(decided, self._sequencer.submit(decided.entry, done))
+
+    def flush(self) -> None:
+        """Let the log store what was begun."""
+        self._sequencer.begin()
+
+    def finish(self, underway: Underway) -> IssuedChain:
+        """Return what was begun, after `done`, or later than ANSWER_SECONDS; raises as `issue` does.
+
+        Raises WouldWait in a thread that may not wait when the log has just changed; call it in another.
+        """
+        with self._counted():
+            decided = underway.decided
+            try:
+                sequenced = underway.ticket.result()
+            except LogClosed:
+                about_to_wait()
+                sequenced = self._sequencer.append(decided.entry, self._left(decided.answer_by))
+            return self._finished(decided, sequenced)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
         try:
-            issued = self._issue(token, key)
+            yield
         except CAError as error:
             self._observer.count("certificate_refused", reason=error.reason)
             raise
-        self._observer.count("certificate_issued")
-        return issued
 
-    def _issue(self, token: str, key: PublicKeyProof | CsrProof) -> IssuedChain:
+    def _decided(self, token: str, key: PublicKeyProof | CsrProof, attempt: Attempt) -> Decided:
         started = self._elapsed()
-        answer_by = started + ANSWER_SECONDS
+        answer_by = attempt.started + ANSWER_SECONDS
         # (0) Nothing is signed when the database was rolled back; the sequencer asks again under its lock.
         if self._require_newest is not None:
             self._require_newest()
         # (1) Who asks, and not too often: the verified token, and the one name the certificate will carry.
-        verified = self._verify_token(token)
-        allowance = self._admission.admit(verified) if self._admission else None
+        verified = attempt.verified
+        if verified is None:
+            verified = self._verify_token(token)
+            if self._admission is not None:
+                attempt.allowance = self._admission.admit(verified)
+            attempt.verified = verified
         principal = principal_for(verified)
         # (2) For which key, and does the caller hold its private half?
         client_key = self._proven_key(key, principal)
@@ -152,30 +244,28 @@ class Issuance:
         precertificate = build_precertificate(authority, profile)
         built = self._elapsed()
         self._observer.duration("precertificate", built - decided)
-
-        # (5) Durable in the log, and known to OCSP, before anybody can hold it.
-        sequenced = self._sequencer.append(
-            PendingCertificate(
-                serial=profile.serial,
-                authority_key=authority.key_id,
-                precertificate=precertificate.der,
-                tbs=precertificate.tbs,
-                issuer_key_hash=authority.issuer_key_hash,
-                chain=authority.chain_der,
-                subject=principal.subject,
-                oidc_issuer=principal.oidc_issuer,
-                oidc_subject=principal.oidc_subject,
-                key_sha256=key_sha256,
-                not_before=int(profile.not_before.timestamp()),
-                not_after=int(profile.not_after.timestamp()),
-                crl_shard=shard,
-                token_use=token_use(token, verified) if self._policy.single_use_tokens else None,
-            ),
-            self._left(answer_by),
+        entry = PendingCertificate(
+            serial=profile.serial,
+            authority_key=authority.key_id,
+            precertificate=precertificate.der,
+            tbs=precertificate.tbs,
+            issuer_key_hash=authority.issuer_key_hash,
+            chain=authority.chain_der,
+            subject=principal.subject,
+            oidc_issuer=principal.oidc_issuer,
+            oidc_subject=principal.oidc_subject,
+            key_sha256=key_sha256,
+            not_before=int(profile.not_before.timestamp()),
+            not_after=int(profile.not_after.timestamp()),
+            crl_shard=shard,
+            token_use=token_use(token, verified) if self._policy.single_use_tokens else None,
         )
-        logged = self._elapsed()
-        self._observer.duration("log", logged - built)
+        return Decided(entry, authority, precertificate, attempt.allowance, answer_by, built)
 
+    def _finished(self, decided: Decided, sequenced: Sequenced) -> IssuedChain:
+        # (5) It is durable in the log, and known to OCSP, before anybody can hold it.
+        logged = self._elapsed()
+        self._observer.duration("log", logged - decided.built)
         # (6) Only now the log's promise and the certificate itself, outside every lock.
         sct = encode_sct(
             sequenced.log_id,
@@ -183,13 +273,15 @@ class Issuance:
             leaf_index_extensions(sequenced.leaf_index),
             self._sign_with_log_key(sequenced.log_id, sequenced.leaf),
         )
-        certificate = build_certificate(authority, precertificate, encode_sct_list([sct]))
+        authority = decided.authority
+        certificate = build_certificate(authority, decided.precertificate, encode_sct_list([sct]))
         self._observer.duration("certificate", self._elapsed() - logged)
+        self._observer.count("certificate_issued")
         return IssuedChain(
             certificates=(certificate_pem(certificate), *authority.chain_pems),
-            serial=profile.serial,
+            serial=decided.entry.serial,
             leaf_index=sequenced.leaf_index,
-            allowance=allowance,
+            allowance=decided.allowance,
         )
 
     def _proven_key(self, key: PublicKeyProof | CsrProof, principal: Principal) -> ClientKey:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ca_service.authority.log import LogIdentity, SignTreeHead
-from ca_service.authority.ports import Actor, Observer, PendingCertificate, Sequenced, TreeHead
+from ca_service.authority.patience import Lately
+from ca_service.authority.ports import Actor, Observer, PendingCertificate, Sequenced, Ticket, TreeHead
 from ca_service.errors import LogClosed, LogUnavailable, StoreUnavailable
 
 LEAD_SECONDS = 7 * 86_400
@@ -22,6 +23,7 @@ FREEZE_AFTER_SECONDS = 60
 
 _LONGEST_LIFETIME_SECONDS = 86_400
 _FRESH_SECONDS = 1.0
+_USABLE_SECONDS = 3.0
 _MAX_NAMES = 10_000
 
 
@@ -170,22 +172,21 @@ class ShardDirectory:
     ) -> None:
         """Take LogShards.all and a clock of seconds that never goes back; nothing is read yet."""
         self._read = read
-        self._elapsed = elapsed
+        self._lately = Lately(_FRESH_SECONDS, _USABLE_SECONDS, elapsed)
         self._observer = observer
         self._known: tuple[LogShard, ...] = ()
-        self._read_at = float("-inf")
         self._reading = threading.Lock()
 
     def all(self) -> Sequence[LogShard]:
         """Every shard, the earliest period first; StoreUnavailable only when none was ever read."""
         if not self._known:
             return self.refreshed()
-        if self._elapsed() - self._read_at > _FRESH_SECONDS and self._reading.acquire(blocking=False):
+        if self._lately.is_due() and self._reading.acquire(blocking=False):
             # One thread asks; the others go on with what is known.
             try:
                 self._take()
             except StoreUnavailable:
-                self._read_at = self._elapsed()
+                self._lately.went_well()  # not to be asked by every request
                 self._observer.count("log_shards_not_read")
             finally:
                 self._reading.release()
@@ -213,7 +214,7 @@ class ShardDirectory:
 
     def _take(self) -> None:
         self._known = tuple(self._read())
-        self._read_at = self._elapsed()
+        self._lately.went_well()
 
 
 class ShardSequencer(Protocol):
@@ -221,6 +222,14 @@ class ShardSequencer(Protocol):
 
     def append(self, entry: PendingCertificate, within: float | None = None) -> Sequenced:
         """As ports.Sequencer; raises LogClosed too, for an entry that belongs into another shard."""
+        ...
+
+    def submit(self, entry: PendingCertificate, done: Callable[[], None]) -> Ticket:
+        """As ports.Sequencer; the ticket's result raises LogClosed too."""
+        ...
+
+    def begin(self) -> None:
+        """Let everything that was submitted be stored now."""
         ...
 
     def republish(self) -> TreeHead | None:
@@ -251,6 +260,15 @@ class ShardedSequencer:
             # and the precertificate names no log: the entry can go into the shard that is right now.
             self._directory.refreshed()
             return self._of(self._directory.taking(entry.not_after)).append(entry, within)
+
+    def submit(self, entry: PendingCertificate, done: Callable[[], None]) -> Ticket:
+        """As ports.Sequencer says, but that the ticket's result may raise LogClosed: append it then."""
+        return self._of(self._directory.taking(entry.not_after)).submit(entry, done)
+
+    def begin(self) -> None:
+        """As ports.Sequencer says."""
+        for sequencer in list(self._opened.values()):
+            sequencer.begin()
 
     def republish(self, shard: LogShard) -> None:
         """Sign the newest head of a shard anew when it is old; raises as append does."""

@@ -119,6 +119,30 @@ class Sequencer(Protocol):
         """
         ...
 
+    def submit(self, entry: PendingCertificate, done: Callable[[], None]) -> "Ticket":
+        """Hand an entry over without waiting; `done` is called, in another thread, once its fate is known.
+
+        It may lie until `begin` is called, so that what comes together is stored together. Raises as `append`
+        does for what is known at once, and LogBusy.
+        """
+        ...
+
+    def begin(self) -> None:
+        """Let everything that was submitted be stored now."""
+        ...
+
+
+class Ticket(Protocol):
+    """An entry that was handed to the sequencer."""
+
+    def result(self) -> Sequenced:
+        """Where it went; raises what `append` would. For after `done`."""
+        ...
+
+    def withdraw(self) -> None:
+        """Take it back if nobody has begun to store it; its result is of no interest any more."""
+        ...
+
 
 class Blocks(Protocol):
     """Who gets no certificates."""

@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 from redis.retry import Retry
 
+from ca_service.authority.patience import about_to_wait
 from ca_service.authority.ports import RATE_WINDOW_SECONDS, Allowance, Observer
 from ca_service.cache.allowance import allowance
 from ca_service.errors import ConfigurationError
@@ -79,6 +80,8 @@ class RedisRateLimiter:
 
     def take(self, key: str, limit: int) -> Allowance | None:
         """Count one more request of `key`; see ports.RateLimiter."""
+        if not self._away or self._clock() >= self._ask_again:
+            about_to_wait()
         if self._away and not self._may_try():
             self._observer.count(UNAVAILABLE, reason="pause")
             return None

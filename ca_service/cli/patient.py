@@ -17,8 +17,8 @@ from typing import Any
 
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn
 
+from ca_service.cli.connections import Connection
 from ca_service.cli.draining import DrainingWorker
-from ca_service.cli.worker import Connection
 
 READING_SECONDS = 20.0
 """How long a thread may be held by a request that cannot be gathered: in TLS, or very long."""

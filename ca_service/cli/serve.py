@@ -136,7 +136,6 @@ def prepared(
             reload=service.issuers.reload,
             ended=service.observer.forget,
             tls=renewed,
-            turns=service.turns,
         )
         yield Server(application, options)
 

@@ -14,11 +14,10 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
-from ca_service.authority.turns import Turns
 from ca_service.cli.draining import bar_when_closed
 from ca_service.cli.group import explained
 from ca_service.cli.patient import PatientWorker
-from ca_service.cli.worker import SILENCE_SECONDS, TurnsWorker
+from ca_service.cli.worker import SILENCE_SECONDS, LoopWorker
 from ca_service.errors import ConfigurationError
 from ca_service.settings import Settings
 from ca_service.telemetry.tracebacks import log_uncaught
@@ -95,20 +94,17 @@ def server_options(
     reload: Callable[[], object],
     ended: Callable[[int], None] = lambda _pid: None,
     tls: Callable[[object, object], ssl.SSLContext] | None = None,
-    turns: Turns | None = None,
 ) -> dict[str, object]:
     """Gunicorn's options; `after_fork` runs in each new worker, `close` when it ends.
 
     `reload` runs on SIGHUP in the first process, which then replaces its workers by copies of itself; it
     must not raise. `ended` hears of each worker process that ended. `tls` gives each connection its context;
-    None means plain http. `turns` are what the service's parts wait by, where the workers' threads take
-    turns.
+    None means plain http.
     """
 
     def on_starting(arbiter: Any) -> None:
         with explained():
             refuse_other_options(arbiter.cfg, options)
-        arbiter.app.turns = turns or Turns()
 
     def post_fork(_arbiter: object, _worker: object) -> None:
         log_uncaught()
@@ -137,7 +133,7 @@ def server_options(
     options: dict[str, object] = {
         "bind": [bind for bind in (settings.server.bind, settings.metrics.bind) if bind],
         "workers": worker_count(settings),
-        "worker_class": TurnsWorker if settings.server.scheduling == "turns" else PatientWorker,
+        "worker_class": LoopWorker if settings.server.scheduling == "loop" else PatientWorker,
         "threads": settings.server.threads,
         "worker_connections": _connections(),
         "preload_app": True,

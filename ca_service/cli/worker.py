@@ -1,299 +1,439 @@
-"""Gunicorn's worker: threads that take turns (authority/turns.py) and find their next request themselves.
+"""Gunicorn's worker: one thread serves what can be answered at once, others what has to wait.
 
-Gunicorn's own threaded worker has one thread that waits for requests, hands them to the others and takes the
-connections back, which took more than a Flask view does. Here whoever has the turn asks the kernel which
-connections are ready, and serves them one after the other; when a request has to wait, another goes on. A
-request is read, without waiting, until it is complete, so that slow clients hold no thread.
+Python runs one thread of a process at a time. Threads that compete for that pay at every call into the
+kernel, and find their caches cold. So one thread reads all connections, answers OCSP from its cache, and
+prepares certificates; what it has prepared when nothing else is ready goes to the log together, and when the
+log has it, the same thread signs and replies. Whatever would wait meanwhile (authority/patience.py) is begun
+anew by one of the other threads. No thread waits for a client, slow ones hold memory alone.
 """
 
+import contextlib
+import errno
 import logging
-import re
+import os
+import queue
 import select
 import socket
+import ssl
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gunicorn.http.body import LengthReader
-from gunicorn.http.wsgi import Response, create
+from gunicorn.http.errors import NoMoreData
+from gunicorn.http.wsgi import create
 from gunicorn.workers.base import Worker
-from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
-from ca_service.authority.turns import Turns
+from ca_service.authority.issuance import ANSWER_SECONDS
+from ca_service.authority.patience import WouldWait, at_once
+from ca_service.cli.connections import Connection, OneWrite
 from ca_service.cli.draining import accept_the_last
+from ca_service.cli.refusals import fault, refusal
+from ca_service.web.correlation import new_name
+from ca_service.web.pacing import PACES
+from ca_service.web.shortcuts import DONE, Pending
 
 SILENCE_SECONDS = 10
-"""A client that stops in the middle of a request is let go after so long."""
+"""A client that stops in the middle of a request, or of taking its answer, is let go after so long."""
 
-_WATCH_SECONDS = 0.02
+_OCTETS_A_SECOND = 65_536
+"""Who takes a long answer slower than this is let go after SILENCE_SECONDS."""
+
+READING_SECONDS = 20.0
+"""How long a thread may be held by a request that cannot be gathered: in TLS, or very long."""
+
 _ALIVE_SECONDS = 1.0
-_EVENTS = 64
-_CHUNK = 65_536
-_LARGEST = 131_072
-"""Octets of a request that are gathered; of what is longer the beginning alone, which leads to a refusal."""
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,7})[ \t]*\r\n", re.IGNORECASE)
-# These are rare, and are left to gunicorn's parser, which reads as it goes.
-_UNUSUAL = re.compile(rb"\r\n(?:transfer-encoding|expect|upgrade|content-length[^:]):?", re.IGNORECASE)
-
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
-_EXPECTS = re.compile(rb"\r\nexpect:", re.IGNORECASE)
+_HOLD_SECONDS = 0.02
+"""How long requests for certificates are held at most while the log stores those before them."""
+_LOOK_SECONDS = 0.1
+_EVENTS = 128
+_FEW = 8
+_CALLS = 16
+_TOGETHER = 32
+"""How many requests are served, and certificates prepared, before the next look at who else is there."""
+_NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
+_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
+_READ = select.EPOLLIN | select.EPOLLRDHUP
 
 _LOG = logging.getLogger("gunicorn.error")
 
 
-def lacks_chunks(gathered: bytes) -> bool:
-    """Whether more of a body in chunks is to come; sometimes False too soon, then a thread waits for it."""
-    head, found, body = gathered.partition(b"\r\n\r\n")
-    head += b"\r\n"
-    return (
-        bool(found)
-        and _CHUNKED.search(head) is not None
-        and _EXPECTS.search(head) is None
-        and not body.endswith(b"\r\n\r\n")
-    )
+class Exchange:
+    """One request and its reply."""
+
+    __slots__ = ("answer_by", "connection", "environ", "request", "response", "worker")
+
+    def __init__(self, worker: "LoopWorker", connection: Connection, request: Any) -> None:
+        """Take a request that was parsed."""
+        self.worker = worker
+        self.connection = connection
+        self.request = request
+        self.response, self.environ = create(
+            request, connection, connection.client, connection.server, worker.cfg, response_class=OneWrite
+        )
+        self.environ["wsgi.multithread"] = self.environ[PACES] = True
+        self.environ["gunicorn.socket"] = connection.sock
+        self.answer_by = 0.0
+
+    def done(self) -> None:
+        """Say, from any thread, that the pending reply can be finished."""
+        self.worker.tell(self.worker.stored, self)
 
 
-class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
-    """One connection; `busy` from when it is seen to be ready until its answer is sent."""
-
-    def __init__(self, cfg: Any, sock: socket.socket, client: object, server: object) -> None:
-        """Take an accepted socket, which stays blocking: it is only read when something came."""
-        self.cfg, self.sock, self.client, self.server = cfg, sock, client, server
-        self.number = sock.fileno()
-        self.parser: Any = None
-        self.timeout = 0.0
-        self.initialized = self.is_http2 = self.busy = self.parked = self.ended = False
-        self.data_ready = True
-        self.closing = False
-        self.gathered = b""
-
-    def is_complete(self) -> bool:
-        """Read what came, without waiting, and say whether it is for the parser now; or set `ended`."""
-        try:
-            octets = self.sock.recv(_CHUNK, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except OSError:
-            octets = b""
-        if not octets and lacks_chunks(self.gathered) and not self.closing:
-            return True  # the parser says what is wrong with them
-        if not octets or self.closing:
-            self.ended = not octets
-            return False
-        gathered = self.gathered = self.gathered + octets
-        end = gathered.find(b"\r\n\r\n")
-        if len(gathered) > _LARGEST:
-            return True
-        if end < 0:
-            return False
-        head = gathered[: end + 2]
-        if _UNUSUAL.search(head):
-            return not lacks_chunks(gathered)
-        length = _LENGTH.search(head)
-        return length is None or int(length[1]) > _LARGEST or len(gathered) - end - 4 >= int(length[1])
-
-    def hand_over(self) -> None:
-        """Give the parser what was gathered."""
-        self.init()
-        if self.gathered:
-            self.parser.unreader.unread(self.gathered)
-            self.gathered = b""
-
-
-class OneWrite(Response):  # type: ignore[misc]  # gunicorn ships no types
-    """A response whose head goes out with the first octets of its body: one call, one packet."""
-
-    head = b""
-    headers_sent: bool
-
-    def send_headers(self) -> None:
-        """Keep the head for what follows."""
-        if not self.headers_sent:
-            lines = [f"{name}: {value}\r\n" for name, value in self.headers]
-            self.head = "".join([*self.default_headers(), *lines, "\r\n"]).encode("latin-1")
-            self.headers_sent = True
-
-    def _emit_body(self, data: bytes) -> None:
-        head, self.head = self.head, b""
-        self.sock.sendall(head + (b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data))
-
-    def close(self) -> None:
-        """Send what is left: the head of an empty body, the end of one in chunks."""
-        self.send_headers()
-        end = self.head + (b"0\r\n\r\n" if self.chunked else b"")
-        if end:
-            self.sock.sendall(end)
-
-
-class TurnsWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """A worker process; what it does with a request is gunicorn's threaded worker's."""
+class LoopWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
+    """A worker process."""
 
     def init_process(self) -> None:
         """Prepare what must not be shared between processes, then run."""
+        self.sockets: list[Any]
         # Each setting is otherwise looked up through two Python functions, some thirty for each request.
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
-        self.turns: Turns = self.app.turns
-        self.turns.awaited = False
-        self.turns.serve(self._look)
         self.epoll = select.epoll()
         self.listening = {listener.fileno(): listener for listener in self.sockets}
         self.connections: dict[int, Connection] = {}
         # Connections between two requests, or in the middle of one, the first to be let go first.
         self.keepalived_conns: dict[Connection, None] = {}
-        self.ready: deque[Connection] = deque()
-        self.table = threading.Lock()
+        self.arrived: deque[Connection] = deque()
+        # Those that a thread reads from, since when.
+        self.threaded: dict[Connection, float] = {}
+        self.underway: dict[Exchange, Pending] = {}
+        self.unflushed: dict[Callable[[], None], None] = {}
+        self.prepared = 0
+        # What waits for the log is prepared together: such requests are held while others are with it.
+        self.held: deque[Connection] = deque()
+        self.hold_until = 0.0
+        self.gathering: set[bytes] = set()
+        self.jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        # What other threads hand to this one, and how they wake it.
+        self.stored: deque[Exchange] = deque()
+        self.returned: deque[tuple[Connection, bool]] = deque()
+        self.waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.woken = False
         Worker.init_process(self)
 
     def handle_exit(self, _signal: int, _frame: object) -> None:
         """Begin to stop."""
         self.alive = False
+        self._wake()
 
     handle_quit = Worker.handle_quit
 
-    # -- the main thread ---------------------------------------------------------------------------
+    # -- for the other threads ---------------------------------------------------------------------
+
+    def tell(self, place: "deque[Any]", what: object) -> None:
+        """Hand something to the thread that serves."""
+        place.append(what)
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self.woken:
+            self.woken = True
+            os.eventfd_write(self.waker, 1)
+
+    def _work(self) -> None:
+        while True:
+            self.jobs.get()()
+
+    # -- the thread that serves --------------------------------------------------------------------
 
     def run(self) -> None:
-        """Start the threads, and watch over them until told to stop; then let them finish."""
+        """Serve until told to stop; then finish what was begun."""
         for number, listener in self.listening.items():
             listener.setblocking(False)
-            self.epoll.register(number, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+            # The kernel would give one worker almost all connections; many would all be woken for one.
+            alone = select.EPOLLEXCLUSIVE if self.cfg.workers > _FEW else 0
+            self.epoll.register(number, select.EPOLLIN | alone)
+        self.epoll.register(self.waker, select.EPOLLIN)
         for number in range(self.cfg.threads):
-            threading.Thread(target=self._serve, name=f"server-{number}", daemon=True).start()
-        next_sign = 0.0
-        while self.alive:
+            threading.Thread(target=self._work, name=f"server-{number}", daemon=True).start()
+        next_sign = next_look = 0.0
+        stop_at: float | None = None
+        while True:
             now = time.monotonic()
             if now >= next_sign:
                 next_sign = now + _ALIVE_SECONDS
                 self.notify()
                 if not self.is_parent_alive():
                     self.alive = False
-            self._watch()
+            if now >= next_look:
+                next_look = now + _LOOK_SECONDS
+                self._let_go(now)
+            if not self.alive and stop_at is None:
+                stop_at = now + self.cfg.graceful_timeout
+                self._stop_accepting(now)
+            if stop_at is not None and (not self.connections or now >= stop_at):
+                return
+            self._round()
+
+    def _stop_accepting(self, now: float) -> None:
         for number in self.listening:
             self.epoll.unregister(number)
-        accept_the_last(self.sockets, self._begin)
-        stopped = time.monotonic()
-        with self.table:
-            for connection in self.keepalived_conns:
-                connection.timeout = min(connection.timeout, stopped + STOP_KEEPALIVE_LINGER)
-        while self.connections and time.monotonic() < stopped + self.cfg.graceful_timeout:
-            self.notify()
-            self._watch()
-            self._let_go()
+        for connection in self.keepalived_conns:
+            connection.timeout = min(connection.timeout, now + STOP_KEEPALIVE_LINGER)
+        last, self.sockets = self.sockets, []
+        accept_the_last(last, self._begin)
 
-    def _watch(self) -> None:
-        # A signal ends the sleep; its handler runs in this thread.
-        time.sleep(_WATCH_SECONDS)
-        self.turns.watch()
-
-    # -- the threads that serve --------------------------------------------------------------------
-
-    def _serve(self) -> None:
-        turns = self.turns
-        turns.rest()
-        while True:
-            if turns.give_way():
-                turns.rest()
-            elif self.ready or self._look():
-                try:
-                    connection = self.ready.popleft()
-                except IndexError:
-                    continue
-                turns.served += 1
-                self._answer(connection)
-            elif turns.awaited:
-                turns.finish_deferred()
-                turns.leave()
-                turns.rest()
+    def _round(self) -> None:
+        """Look what is there, without waiting when something is to do, and do some of it."""
+        waits = 0.0
+        if not (self.arrived or self.unflushed or self.stored):
+            waits = _LOOK_SECONDS
+            if self.held:
+                waits = min(max(self.hold_until - time.monotonic(), 0.0), waits)
+        for number, _ in self.epoll.poll(waits, _EVENTS):
+            if number == self.waker:
+                os.eventfd_read(number)
+                self.woken = False
+            elif number in self.listening:
+                self._accept(self.listening[number])
+            elif (connection := self.connections.get(number)) is not None:
+                self._came(connection)
+        while self.returned:
+            self._settle(*self.returned.popleft())
+        while self.stored:
+            self._finish(self.stored.popleft())
+        for _ in range(min(len(self.arrived), _TOGETHER)):
+            connection = self.arrived.popleft()
+            if self.underway and self._is_gathered(connection):
+                self.held.append(connection)
             else:
-                turns.finish_deferred()
-                turns.awaited = True
-                turns.leave()
-                # An epoll object can itself be waited for, without taking its events.
-                waiting = select.poll()
-                waiting.register(self.epoll.fileno(), select.POLLIN)
-                waiting.poll(_ALIVE_SECONDS * 1000)
-                turns.take()
-                turns.awaited = False
-                self._let_go()
+                self._serve(connection)
+        if self.held and (not self.underway or time.monotonic() >= self.hold_until):
+            while self.held:
+                self._serve(self.held.popleft())
+        if self.unflushed and (not self.arrived or self.prepared >= _TOGETHER):
+            flushes, self.unflushed, self.prepared = self.unflushed, {}, 0
+            self.hold_until = time.monotonic() + _HOLD_SECONDS
+            for flush in flushes:
+                flush()
 
-    def _look(self) -> bool:
-        """Collect what is ready now, and say whether something is."""
-        for number, _ in self.epoll.poll(0, _EVENTS):
-            listener = self.listening.get(number)
-            if listener is not None:
-                self._accept(listener)
-                continue
-            with self.table:
-                connection = self.connections.get(number)
-                if connection is None:
-                    continue
-                if connection.busy:
-                    # It has sent more than its request, or has gone: not to be told of it again and again.
-                    self.epoll.unregister(number)
-                    connection.parked = True
-                    continue
-                connection.busy = True
-            if self.cfg.is_ssl or connection.is_complete():
-                self.keepalived_conns.pop(connection, None)
-                self.ready.append(connection)
-            elif connection.ended:
-                self._close(connection)
-            elif not connection.closing:
-                self._expect_more(connection, SILENCE_SECONDS)
-        return bool(self.ready)
+    def _is_gathered(self, connection: Connection) -> bool:
+        """Whether such calls wait for the log."""
+        call = connection.gathered[: connection.gathered.find(b" HTTP/", 0, 256)]
+        connection.call = call
+        return call in self.gathering
 
     def _accept(self, listener: Any) -> None:
         if len(self.connections) >= self.worker_connections:
-            self._let_go(room=True)
+            self._let_go(time.monotonic(), room=True)
         try:
             server = listener.getsockname()
             sock, client = listener.accept()
-        except OSError:
-            return  # another worker was first, or the client has gone
+        except OSError as error:
+            if error.errno in _NO_MORE_FILES:
+                self._let_go(time.monotonic(), room=True)
+            return  # otherwise another worker was first, or the client has gone
         self._begin(sock, client, server)
 
     def _begin(self, sock: socket.socket, client: object, server: object) -> None:
         connection = Connection(self.cfg, sock, client, server)
-        with self.table:
-            self.connections[connection.number] = connection
+        self.connections[connection.number] = connection
         self._expect_more(connection, self.cfg.keepalive)
-        self.epoll.register(connection.number, select.EPOLLIN | select.EPOLLRDHUP)
 
-    def _answer(self, connection: Connection) -> None:
-        if connection.gathered or not connection.initialized:
-            try:
-                connection.hand_over()
-            except OSError:  # of TLS: the client speaks something else, or has gone
-                _LOG.debug("a connection could not be begun", exc_info=True)
-                self._close(connection)
+    def _came(self, connection: Connection) -> None:
+        """Something happened on a connection: octets, room for octets, or its end."""
+        if connection.busy:
+            # It has sent more than its request, or has gone: not to be told of it again and again.
+            self._watch(connection, 0)
+        elif connection.unsent:
+            self._send_on(connection)
+        elif connection.is_complete():
+            self._take(connection)
+        elif connection.ended:
+            self._close(connection)
+        elif not connection.closing:
+            self._expect_more(connection, SILENCE_SECONDS)
+
+    def _take(self, connection: Connection) -> None:
+        connection.busy = True
+        connection.since = time.monotonic()
+        self.keepalived_conns.pop(connection, None)
+        self.arrived.append(connection)
+
+    def _serve(self, connection: Connection) -> None:
+        """Answer a request now, or begin to, or let a thread do it that may wait."""
+        if not connection.whole:
+            self.threaded[connection] = time.monotonic()
+            self.jobs.put(lambda: self._serve_waiting(connection, None))
+            return
+        exchange: Exchange | None = None
+        try:
+            self._is_gathered(connection)
+            connection.hand_over()
+            request = next(connection.parser)
+            exchange = self._exchange(connection, request)
+            exchange.environ[DONE] = exchange.done
+            with at_once():
+                body = self.wsgi(exchange.environ, exchange.response.start_response)
+            if isinstance(body, Pending):
+                self._await(exchange, body)
                 return
-        goes_on = self.handle(connection)
-        if goes_on and connection.parser.unreader.buf.getvalue():
-            self.ready.append(connection)  # it sent the next request with this one
-        elif goes_on:
-            patience = self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER
-            self._expect_more(connection, patience)
-            if connection.parked:
-                connection.parked = False
-                self.epoll.register(connection.number, select.EPOLLIN | select.EPOLLRDHUP)
+            goes_on = self._reply(exchange, body)
+        except WouldWait:
+            waiting = exchange
+            self.jobs.put(lambda: self._serve_waiting(connection, waiting))
+        except Exception as error:  # noqa: BLE001 - told apart, by a thread that may wait
+            failed = error
+            self.jobs.put(lambda: self._fail(connection, failed))
         else:
-            self._hang_up(connection)
+            self._settle(connection, goes_on)
 
-    def handle_request(self, request: Any, connection: Connection) -> bool:
-        """Call the application and send what it answers; False when the connection is to be closed."""
-        response, environ = create(
-            request, connection.sock, connection.client, connection.server, self.cfg, response_class=OneWrite
+    def _await(self, exchange: Exchange, pending: Pending) -> None:
+        exchange.answer_by = exchange.connection.since + ANSWER_SECONDS
+        self.underway[exchange] = pending
+        self.unflushed[pending.flush] = None
+        self.prepared += 1
+        if len(self.gathering) < _CALLS:
+            self.gathering.add(exchange.connection.call)
+
+    def _finish(self, exchange: Exchange) -> None:
+        """Send the reply to a request that the log has dealt with, or has not in time."""
+        pending = self.underway.pop(exchange, None)
+        if pending is None:
+            return  # it was given up before
+        connection = exchange.connection
+        try:
+            with at_once():
+                body = pending.finish()
+            goes_on = self._reply(exchange, body)
+        except WouldWait:
+            self.jobs.put(lambda: self._finish_waiting(exchange, pending))
+        except Exception as error:  # noqa: BLE001 - as above
+            failed = error
+            self.jobs.put(lambda: self._fail(connection, failed))
+        else:
+            self._settle(connection, goes_on)
+
+    def _settle(self, connection: Connection, goes_on: bool) -> None:
+        """After a reply: send the rest of it, wait for the next request, or hang up."""
+        self.threaded.pop(connection, None)
+        if connection.unsent:
+            connection.busy, connection.goes_on = False, goes_on
+            connection.since, connection.taken = time.monotonic(), 0
+            self._be_patient(connection, SILENCE_SECONDS)
+            self._watch(connection, select.EPOLLOUT)
+        elif not goes_on:
+            self._hang_up(connection)
+        elif connection.has_more():
+            connection.whole = False  # how much of it is here was not looked at
+            connection.since = time.monotonic()
+            self.arrived.append(connection)
+        else:
+            self._expect_more(connection, self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER)
+
+    def _send_on(self, connection: Connection) -> None:
+        try:
+            connection.send_on()
+        except OSError:
+            self._close(connection)
+            return
+        if connection.unsent:
+            patience = SILENCE_SECONDS + connection.taken / _OCTETS_A_SECOND
+            self._be_patient(connection, connection.since + patience - time.monotonic())
+        else:
+            connection.busy = True
+            self.keepalived_conns.pop(connection, None)
+            self._settle(connection, connection.goes_on)
+
+    def _expect_more(self, connection: Connection, seconds: float) -> None:
+        self._be_patient(connection, seconds)
+        connection.busy = False
+        self._watch(connection, _READ)
+
+    def _be_patient(self, connection: Connection, seconds: float) -> None:
+        connection.timeout = time.monotonic() + seconds
+        self.keepalived_conns.pop(connection, None)
+        self.keepalived_conns[connection] = None
+
+    def _watch(self, connection: Connection, events: int) -> None:
+        if events == connection.watched:
+            return
+        if not events:
+            self.epoll.unregister(connection.number)
+        elif connection.watched:
+            self.epoll.modify(connection.number, events)
+        else:
+            self.epoll.register(connection.number, events)
+        connection.watched = events
+
+    def _let_go(self, now: float, *, room: bool = False) -> None:
+        """Give up what takes too long; with `room` the connection that waits longest for a request."""
+        for exchange in [each for each in self.underway if each.answer_by <= now]:
+            self.underway[exchange].withdraw()
+            self._finish(exchange)
+        for connection, since in list(self.threaded.items()):
+            if now > since + READING_SECONDS:
+                # Its reads end now; what it is answered is still sent. Not the method of a TLS socket, which
+                # would go on in plain text.
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(connection.sock, socket.SHUT_RD)
+        over = [each for each in self.keepalived_conns if each.timeout <= now]
+        if room and not over:
+            over = self._idle_longest(now)
+        for connection in over:
+            if connection.gathered:
+                _LOG.info("a client stopped in the middle of its request for %d seconds", SILENCE_SECONDS)
+            self._close(connection)
+
+    def _idle_longest(self, now: float) -> list[Connection]:
+        """Whom to close so that another is let in.
+
+        A client asks again on another connection when one that was kept is closed; on a new one it has just
+        begun to ask.
+        """
+        idle = list(self.keepalived_conns)
+        ranks: tuple[Callable[[Connection], bool], ...] = (
+            lambda each: each.closing,
+            lambda each: each.initialized and not each.gathered and not each.unsent,
+            lambda each: each.timeout < now + self.cfg.keepalive - _ALIVE_SECONDS,
         )
-        environ["wsgi.multithread"] = True
+        return next(([each] for rank in ranks for each in idle if rank(each)), [])
+
+    def _hang_up(self, connection: Connection) -> None:
+        """Say that no more comes, and close once the client has read all and closed (RFC 9112 §9.6)."""
+        if self.cfg.is_ssl:
+            del self.connections[connection.number]
+            self._watch(connection, 0)
+            self.jobs.put(lambda: connection.close(graceful=True))
+            return
+        connection.closing, connection.taken = True, 0
+        try:
+            connection.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close(connection)
+            return
+        connection.is_complete()
+        if connection.ended:
+            self._close(connection)
+        else:
+            self._expect_more(connection, STOP_KEEPALIVE_LINGER)
+
+    def _close(self, connection: Connection) -> None:
+        if self.connections.pop(connection.number, None) is None:
+            return
+        self.keepalived_conns.pop(connection, None)
+        self._watch(connection, 0)
+        connection.close()
+
+    # -- in any thread -----------------------------------------------------------------------------
+
+    def _exchange(self, connection: Connection, request: Any) -> Exchange:
+        exchange = Exchange(self, connection, request)
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
             self.log.info("this worker has answered %d requests and is replaced", self.nr)
             self.alive = False
         if not self.alive or len(self.keepalived_conns) >= self.max_keepalived:
-            response.force_close()
+            exchange.response.force_close()
+        return exchange
+
+    def _reply(self, exchange: Exchange, body: Iterable[bytes]) -> bool:
+        """Write a reply; whether the connection goes on after it."""
+        response = exchange.response
         try:
-            body = self.wsgi(environ, response.start_response)
             try:
                 for octets in body:
                     response.write(octets)
@@ -302,64 +442,63 @@ class TurnsWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no type
                 if hasattr(body, "close"):
                     body.close()
         except Exception:
-            if response.headers_sent and not response.head:
+            if response.is_begun:
                 # A second answer on the same connection would be taken for the rest of the first.
                 self.log.exception("a reply was cut off")
                 return False
             raise
-        return not response.should_close()
-
-    def _keepalive_after(self, connection: Connection, keepalive: bool) -> bool:
-        if not keepalive:
+        if response.should_close():
             return False
-        reader = connection.parser.mesg.body.reader
+        reader = exchange.request.body.reader
         if type(reader) is LengthReader and reader.length == 0:
             return True  # the body was read, so nothing has to be drained
-        return bool(super()._keepalive_after(connection, keepalive))
+        return bool(self._keepalive_after(exchange.connection, True))
 
-    def _expect_more(self, connection: Connection, seconds: float) -> None:
-        connection.timeout = time.monotonic() + seconds
-        with self.table:
-            self.keepalived_conns.pop(connection, None)
-            self.keepalived_conns[connection] = None
-            connection.busy = False
+    # -- the threads that may wait -----------------------------------------------------------------
 
-    def _let_go(self, *, room: bool = False) -> None:
-        """Close connections on which nothing came for too long; with `room` the one that waits longest."""
-        now = time.monotonic()
-        with self.table:
-            over = [each for each in self.keepalived_conns if each.timeout <= now]
-            if room and not over:
-                over = list(self.keepalived_conns)[:1]
-            for connection in over:
-                del self.keepalived_conns[connection]
-                connection.busy = True
-        for connection in over:
-            if connection.gathered:
-                _LOG.info("a client stopped in the middle of its request for %d seconds", SILENCE_SECONDS)
-            self._close(connection)
-
-    def _hang_up(self, connection: Connection) -> None:
-        """Say that no more comes, and close once the client has read all and closed (RFC 9112 §9.6)."""
-        if self.cfg.is_ssl:
-            self.turns.leave()  # this one waits
-            connection.close(graceful=True)
-            self._close(connection)
-            return
-        connection.closing = True
+    def _serve_waiting(self, connection: Connection, exchange: Exchange | None) -> None:
+        goes_on = False
         try:
-            connection.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self._close(connection)
-            return
-        connection.is_complete()
-        if connection.ended or connection.parked:
-            self._close(connection)
+            if exchange is None:
+                connection.hand_over()
+                exchange = self._exchange(connection, next(connection.parser))
+            exchange.environ.pop(DONE, None)
+            goes_on = self._reply(exchange, self.wsgi(exchange.environ, exchange.response.start_response))
+        except Exception as error:  # noqa: BLE001 - told apart there
+            self._fail(connection, error)
         else:
-            self._expect_more(connection, STOP_KEEPALIVE_LINGER)
+            self.tell(self.returned, (connection, goes_on))
 
-    def _close(self, connection: Connection) -> None:
-        with self.table:
-            self.connections.pop(connection.number, None)
-            self.keepalived_conns.pop(connection, None)
-        connection.close()
+    def _finish_waiting(self, exchange: Exchange, pending: Pending) -> None:
+        try:
+            goes_on = self._reply(exchange, pending.finish())
+        except Exception as error:  # noqa: BLE001 - told apart there
+            self._fail(exchange.connection, error)
+        else:
+            self.tell(self.returned, (exchange.connection, goes_on))
+
+    def _fail(self, connection: Connection, error: Exception) -> None:
+        """Answer what is no request, or what failed unforeseen; then hang up."""
+        try:
+            if isinstance(error, NoMoreData | StopIteration):
+                _LOG.debug("a client went away in the middle of its request")
+            elif isinstance(error, ssl.SSLError):
+                _LOG.debug("a connection could not be begun", exc_info=error)
+            elif isinstance(error, BlockingIOError):
+                _LOG.info("a client stopped in the middle of its request for %d seconds", SILENCE_SECONDS)
+            elif isinstance(error, OSError):
+                if error.errno not in _GONE:
+                    _LOG.error("a request could not be read or answered", exc_info=error)
+            else:
+                self._refuse(connection, error)
+        except OSError:
+            _LOG.debug("a client went away before it was told what was wrong")
+        finally:
+            self.tell(self.returned, (connection, False))
+
+    def _refuse(self, connection: Connection, error: Exception) -> None:
+        name = new_name()
+        told = refusal(error, name)
+        if told is None:
+            _LOG.error("request %s failed", name, exc_info=error)
+        connection.sendall(told or fault(name))

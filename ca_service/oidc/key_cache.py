@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ca_service.authority.patience import about_to_wait
 from ca_service.authority.ports import Observer
 from ca_service.errors import IssuerUnavailable
 from ca_service.identity.issuers import Issuer
@@ -113,6 +114,7 @@ class KeyCache:
             return self._first_keys(issuer, issuer_url, now)
         if entry.keys is not than and entry.keys is not None:
             return entry.keys
+        about_to_wait()
         seen = entry.fetches
         if entry.fetching is not None or not 0 <= now - entry.searched_at < COOL_DOWN_MS:
             if entry.fetching is None:
@@ -124,6 +126,7 @@ class KeyCache:
         return entry.keys or than
 
     def _first_keys(self, issuer: Issuer, issuer_url: str, now: int) -> KeySet:
+        about_to_wait()
         with self._lock():
             entry = self._entries.get(issuer_url) or self._new_entry(issuer, issuer_url, now)
         seen = entry.fetches

@@ -64,11 +64,10 @@ class ServerSettings(Section):
         "503 and Retry-After, while too much is asked; questions about status and health never are. Clients "
         "give up after about 5000.",
     )
-    scheduling: Literal["threads", "turns"] = Field(
-        default="threads",
-        description="How the threads of a worker share it: `threads` is gunicorn's way; with `turns`, new "
-        "and ours, one runs at a time until it has to wait: less CPU for a certificate, and slow clients "
-        "hold no thread, but OCSP answers were slower where measured alone.",
+    scheduling: Literal["loop", "threads"] = Field(
+        default="loop",
+        description="How a worker shares its time: with `loop` one thread serves what can be answered at "
+        "once, and the others what has to wait; `threads` gives each request a thread.",
     )
     trusted_proxies: Annotated[tuple[str, ...], AfterValidator(forms.networks)] = Field(
         default=(),

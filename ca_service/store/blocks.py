@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, text, update
 
+from ca_service.authority.patience import Lately
 from ca_service.authority.ports import Actor, Block, Clock
 from ca_service.authority.revocation_rules import is_active, stricter_block
 from ca_service.errors import IdentityBlocked
@@ -28,6 +29,9 @@ _COLUMNS = (
     blocks.c.id,
 )
 """In the order of Block's members."""
+
+_USABLE = 10
+"""How many times as old as fresh an answer may be while another thread asks for a new one."""
 
 _ALL = Statement(select(*_COLUMNS).order_by(blocks.c.id))
 
@@ -180,25 +184,22 @@ class SqlBlocks:
         """
         self._database = database
         self._clock = clock
-        self._fresh_ms = fresh_ms
+        self._lately = Lately(fresh_ms / 1000, _USABLE * fresh_ms / 1000)
         self._known = BlockList()
-        self._known_at = -1
 
     def check(self, subject: SubjectName, oidc_issuer: str, oidc_subject: str, key_sha256: str) -> None:
         """Raise IdentityBlocked when one of them is blocked now; StoreUnavailable when it cannot be known."""
-        now = self._clock()
-        if not 0 <= now - self._known_at < self._fresh_ms:
+        if self._lately.is_due():
             self.refresh()
-        self._known.check(subject, oidc_issuer, oidc_subject, key_sha256, now // 1000)
+        self._known.check(subject, oidc_issuer, oidc_subject, key_sha256, self._clock() // 1000)
 
     def refresh(self) -> None:
         """Make what `check` goes by that of this moment; raises StoreUnavailable."""
-        now = self._clock()
         row = self._database.quick_row(GENERATION, {})
         if row is None or row[0] != self._known.generation:
             with self._database.quick_reading() as transaction:
                 self._known = current_list(transaction, self._known)
-        self._known_at = now
+        self._lately.went_well()
 
     def add(self, block: Block, actor: Actor) -> Block:
         """Store a block durably, with its audit record: no entry logged after this escapes it.

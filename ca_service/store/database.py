@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection, make_url
 from sqlalchemy.exc import ArgumentError
 
+from ca_service.authority.patience import about_to_wait
 from ca_service.errors import ConfigurationError, StoreUnavailable
 from ca_service.store import revisions, sqlite_files
 from ca_service.store.connections import Asked, ProcessConnections, close_quietly
@@ -72,6 +73,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that only reads; on SQLite all of it sees one state. Raises StoreUnavailable."""
+        self._about_to_read()
         with translated("reading"), self._here().engine.begin() as connection:
             yield connection
 
@@ -83,6 +85,7 @@ class Database:
         Raises StoreUnavailable when it was rolled back (RowRefused when a row broke a rule), and
         CommitUnknown when COMMIT failed or its answer was lost.
         """
+        about_to_wait()
         with self._server.write_lock(within), self._transaction(within) as connection:
             yield connection
 
@@ -111,6 +114,7 @@ class Database:
 
     @contextmanager
     def _building(self, name: str) -> Iterator[None]:
+        about_to_wait()
         with translated("waiting for a lock"), self._server.build_lock(self._here().engine, name):
             yield
 
@@ -120,6 +124,7 @@ class Database:
 
         It ends with its process, however that ends; on PostgreSQL also with a connection that went dead.
         """
+        about_to_wait()
         with translated("taking a lock"), self._server.try_lock(self._here().engine, name) as held:
             yield held
 
@@ -130,6 +135,7 @@ class Database:
 
         A connection that the server had closed is replaced once. Raises StoreUnavailable.
         """
+        self._about_to_read()
         here = self._here()
         sql = statement.on_postgresql if here.postgresql else statement.on_sqlite
         try:
@@ -157,6 +163,7 @@ class Database:
     @contextmanager
     def quick_reading(self) -> Iterator[Transaction]:
         """As `reading`, for compiled statements."""
+        self._about_to_read()
         here = self._here()
         with translated("reading"):
             connection, _ = here.begin("BEGIN")
@@ -174,6 +181,7 @@ class Database:
 
         The first row of each is what `Transaction.row` gives for that statement the first time.
         """
+        about_to_wait()
         here = self._here()
         with self._server.write_lock(), translated("writing"):
             connection, read = here.begin("BEGIN" if here.postgresql else "BEGIN IMMEDIATE", asked)
@@ -195,6 +203,10 @@ class Database:
                 close_quietly(connection)
                 raise _commit_failed(error) from error
         here.keep(connection)
+
+    def _about_to_read(self) -> None:
+        if self._server.name == "postgresql":
+            about_to_wait()  # a file on this machine is read as quickly as any other
 
     # -- schema ------------------------------------------------------------------------------------
 

@@ -17,7 +17,6 @@ from typing import Any, Generic, TypeVar
 from ca_service.authority.log import LogIdentity, SignTreeHead
 from ca_service.authority.ports import Clock, Observer, PendingCertificate, Sequenced, TreeHead
 from ca_service.authority.rollback import RollbackGuard
-from ca_service.authority.turns import Pause, Turns
 from ca_service.errors import CAError, LogBusy, LogUnavailable, StoreUnavailable
 from ca_service.store.append import LogAppender, Outcome, Prepared, Stored
 from ca_service.store.batches import Batches
@@ -31,17 +30,38 @@ _Entry = TypeVar("_Entry")
 
 
 class _Waiting(Generic[_Entry]):
-    """An entry on its way, and the pause in which its caller sleeps."""
+    """An entry on its way: an adapter of ports.Ticket. `done` is called when its outcome is known.
 
-    __slots__ = ("done", "entry", "gone", "outcome", "queue", "turns")
+    With `after` it is called by the one before it, since a thread sleeps until then.
+    """
 
-    def __init__(self, entry: Prepared[_Entry], turns: Turns) -> None:
+    __slots__ = ("after", "batch", "done", "entry", "gone", "outcome", "queue")
+
+    def __init__(
+        self,
+        entry: Prepared[_Entry],
+        queue: "Batches[_Waiting[_Entry]]",
+        done: Callable[[], object],
+        *,
+        after: bool,
+    ) -> None:
         self.entry = entry
+        self.queue = queue
+        self.done = done
+        self.after = after
         self.outcome: Outcome | None = None
-        self.done = Pause()
-        self.turns = turns
         self.gone = False
-        self.queue: deque[_Waiting[Any]] | None = None
+        self.batch: deque[_Waiting[Any]] | None = None
+
+    def result(self) -> Sequenced:
+        if isinstance(self.outcome, Sequenced):
+            return self.outcome
+        raise self.outcome or LogUnavailable(
+            "the log did not store the entry in time; no certificate was released", retry_after=2
+        )
+
+    def withdraw(self) -> None:
+        self.queue.withdraw(self)
 
 
 _Batch = list[_Waiting[_Entry]]
@@ -82,15 +102,12 @@ class EntrySequencer(Generic[_Entry]):
         timeout: float = 10.0,
         when_disk_lies: Callable[[], None] = _leave,
         guard: RollbackGuard | None = None,
-        turns: Turns | None = None,
     ) -> None:
         """Join the collaborators; the thread starts with the first entry.
 
         `timeout` (seconds) bounds each `append`. `when_disk_lies` is called when the disk did not confirm a
         write: the operating system may then show what it never stored, so by default the process ends.
-        A `guard` refuses a database that was rolled back, and notes how far the log has come. With the
-        server's `turns` a batch begins when no thread has another entry ready, without them at once; on
-        SQLite it is written and marked in a turn, since a thread beside it would mostly wait for it.
+        A `guard` refuses a database that was rolled back, and notes how far the log has come.
         """
         self._database = database
         self._log = log
@@ -103,8 +120,6 @@ class EntrySequencer(Generic[_Entry]):
         self._timeout = timeout
         self._when_disk_lies = when_disk_lies
         self._guard = guard
-        self._turns = turns or Turns()
-        self._in_turn = turns is not None and database.engine_name == "sqlite"
         self._starting = threading.Lock()
         self._threads: _Threads[_Entry] | None = None
 
@@ -116,32 +131,46 @@ class EntrySequencer(Generic[_Entry]):
         LogUnavailable, ClockBehind, RolledBack, MarkUnavailable, and ConfigurationError when the database has
         not this log.
         """
+        stored = threading.Lock()
+        stored.acquire()
+        waiting = self._put(entry, stored.release, after=True)
+        waiting.queue.begin()
+        patience = self._timeout if within is None else min(within, self._timeout)
+        woken = False
+        try:
+            woken = stored.acquire(timeout=patience)
+        finally:
+            waiting.gone = not woken
+            if waiting.batch is not None:
+                _wake_next(waiting.batch)
+        if not woken:
+            waiting.withdraw()
+            raise LogUnavailable(
+                f"the log did not store the entry within {patience:.3g} s; no certificate was released",
+                retry_after=2,
+            )
+        return waiting.result()
+
+    def submit(self, entry: _Entry, done: Callable[[], object]) -> _Waiting[_Entry]:
+        """Hand an entry over without waiting; see ports.Sequencer. Nothing begins before `begin`."""
+        return self._put(entry, done, after=False)
+
+    def begin(self) -> None:
+        """Let the thread set to work, unless it does already."""
+        self._here().begin()
+
+    def _put(self, entry: _Entry, done: Callable[[], object], *, after: bool) -> _Waiting[_Entry]:
         self._entries.refuse_unstorable(entry)
         prepared = Prepared(entry, self._entries.beside_leaf(entry))
-        queue, waiting = self._here(), _Waiting(prepared, self._turns)
+        queue = self._here()
+        waiting = _Waiting(prepared, queue, done, after=after)
         if not queue.put(waiting, begin=False):
             self._observer.count("log_busy")
             raise LogBusy(
                 f"{self._queue_size} entries are waiting to be logged, which is all that may wait",
                 retry_after=1,
             )
-        patience = self._timeout if within is None else min(within, self._timeout)
-        woken = False
-        try:
-            woken = self._turns.wait(waiting.done, patience, queue.begin)
-        finally:
-            waiting.gone = not woken
-            if waiting.queue is not None:
-                _wake_next(waiting.queue)
-        if not woken:
-            queue.withdraw(waiting)
-            raise LogUnavailable(
-                f"the log did not store the entry within {patience:.3g} s; no certificate was released",
-                retry_after=2,
-            )
-        if isinstance(waiting.outcome, Sequenced):
-            return waiting.outcome
-        raise waiting.outcome or LogUnavailable("the log gave no answer", retry_after=2)
+        return waiting
 
     def republish(self, older_than_ms: int = HOUR_MS) -> TreeHead | None:
         """Sign the newest head anew when it is older than this; None when it is not.
@@ -171,9 +200,7 @@ class EntrySequencer(Generic[_Entry]):
         appender = self._appender()
         releasing: Batches[tuple[_Batch[_Entry], Stored]] | None = None
         release: Callable[[_Batch[_Entry], Stored], object] = _release
-        if self._guard is not None and self._guard.strict and self._in_turn:
-            release = lambda batch, stored: self._release_marked(appender, [(batch, stored)])  # noqa: E731 - as below
-        elif self._guard is not None and self._guard.strict:
+        if self._guard is not None and self._guard.strict:
             releasing = Batches(
                 "log-release", sys.maxsize, sys.maxsize, partial(self._release_marked, appender)
             )
@@ -201,8 +228,6 @@ class EntrySequencer(Generic[_Entry]):
     ) -> None:
         began = time.perf_counter()
         self._observer.level("log_queue", len(batch) + self._queued())
-        if self._in_turn:
-            self._turns.take()
         try:
             stored = appender.store(
                 [waiting.entry for waiting in batch],
@@ -214,8 +239,6 @@ class EntrySequencer(Generic[_Entry]):
             _release(batch, self._failed(batch, error))
         else:
             release(batch, stored)
-        finally:
-            self._turns.leave()
         self._observer.duration("log_batch", time.perf_counter() - began)
         self._observer.size("log_batch", len(batch))
         self._observer.level("log_queue", self._queued())
@@ -250,26 +273,29 @@ BatchingSequencer = EntrySequencer[PendingCertificate]
 
 def _release(batch: _Batch[_Entry], stored: Stored) -> None:
     """Tell each caller what became of its entry."""
-    queue = deque[_Waiting[Any]](batch)
+    sleeping = deque[_Waiting[Any]](waiting for waiting in batch if waiting.after)
     for waiting, outcome in zip(batch, stored.outcomes, strict=True):
         waiting.outcome = outcome
-        waiting.queue = queue
-    _wake_next(queue)
+        waiting.batch = sleeping
+    for waiting in batch:
+        if not waiting.after:
+            waiting.done()
+    _wake_next(sleeping)
 
 
-def _wake_next(queue: deque[_Waiting[Any]]) -> None:
+def _wake_next(sleeping: deque[_Waiting[Any]]) -> None:
     """Wake the first of those who wait for the same batch; it wakes the next once it runs.
 
     Python runs one thread at a time: woken together, all but one would only be put to sleep again. Who is
     gone wakes nobody, so it is passed over; who goes at this moment finds the queue and wakes the next.
     """
-    while queue:
+    while sleeping:
         try:
-            waiting = queue.popleft()
+            waiting = sleeping.popleft()
         except IndexError:  # another one took it
             return
         if not waiting.gone:
-            waiting.turns.wake(waiting.done)
+            waiting.done()
             return
 
 

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 
+from ca_service.authority.patience import about_to_wait
 from ca_service.telemetry.metrics import PrometheusObserver, ReadState, families
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def by_port(port: str, metrics: "WSGIApplication", service: "WSGIApplication") -
     """
 
     def choose(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        chosen = metrics if environ.get("SERVER_PORT") == port else service
-        return chosen(environ, start_response)
+        if environ.get("SERVER_PORT") != port:
+            return service(environ, start_response)
+        about_to_wait()  # it reads the files of all processes, and the database
+        return metrics(environ, start_response)
 
     return choose

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from flask import Flask, Request, Response
 from werkzeug.routing import BaseConverter
 
+from ca_service.authority.patience import about_to_wait
 from ca_service.web import problems
 from ca_service.web.correlation import HEADER, request_id
 from ca_service.web.overload import Overload
-from ca_service.web.pacing import LONG, paced
-from ca_service.web.shortcuts import Shortcut, Shortcuts
+from ca_service.web.pacing import LONG, PACES, paced
+from ca_service.web.shortcuts import Pending, QuickReply, Shortcut, Shortcuts, Unfinished
 
 if TYPE_CHECKING:  # these types exist for checkers alone
     from _typeshed import OptExcInfo
@@ -87,7 +88,7 @@ def base_app(
     app.url_map.converters["hex"] = Hex
     problems.install(app, report or _log_fault)
 
-    inner = _with_shortcuts(app, Shortcuts(shortcuts)) if shortcuts else app.wsgi_app
+    inner = _with_shortcuts(app, Shortcuts(shortcuts))
     if overload is not None:
         inner = overload.around(inner, partial(_answered, app))
     app.wsgi_app = _framed(inner, record, begin)  # type: ignore[method-assign,assignment] # Flask's own way to wrap
@@ -100,6 +101,7 @@ def _with_shortcuts(app: Flask, shortcuts: Shortcuts) -> "WSGIApplication":
     def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> "Iterable[bytes]":
         shortcut = shortcuts.find(environ)
         if shortcut is None:
+            about_to_wait()
             return usual(environ, start_response)
         environ[_ROUTE] = shortcut.route
         try:
@@ -107,7 +109,22 @@ def _with_shortcuts(app: Flask, shortcuts: Shortcuts) -> "WSGIApplication":
         except Exception as error:  # noqa: BLE001 - Flask's handlers answer it, and report what is our fault
             return _answered(app, error, environ)(environ, start_response)
         if reply is None:
+            about_to_wait()
             return usual(environ, start_response)
+        if isinstance(reply, Unfinished):
+            return Pending(reply, partial(finished, environ, start_response, reply))
+        return begun(start_response, reply)
+
+    def finished(
+        environ: "WSGIEnvironment", start_response: "StartResponse", unfinished: Unfinished
+    ) -> "Iterable[bytes]":
+        try:
+            reply = unfinished.finish()
+        except Exception as error:  # noqa: BLE001 - as above
+            return _answered(app, error, environ)(environ, start_response)
+        return begun(start_response, reply)
+
+    def begun(start_response: "StartResponse", reply: QuickReply) -> "Iterable[bytes]":
         length = ("Content-Length", str(len(reply.body)))
         start_response("200 OK", [("Content-Type", reply.content_type), length, *reply.headers])
         return (reply.body,)
@@ -150,7 +167,11 @@ def _framed(
             return start_response(status, headers, exc_info)
 
         body = inner(environ, start)
-        return paced(body) if long else body
+        if isinstance(body, Pending):
+            if begin is not None:
+                body.resume = partial(begin, name)
+            return body
+        return paced(body) if long and PACES not in environ else body
 
     return framed
 

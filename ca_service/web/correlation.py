@@ -19,11 +19,12 @@ def request_id(environ: MutableMapping[str, object]) -> str:
     if isinstance(known, str):
         return known
     sent = environ.get("HTTP_X_REQUEST_ID")
-    chosen = sent if isinstance(sent, str) and _SANE.fullmatch(sent) else _new_name()
+    chosen = sent if isinstance(sent, str) and _SANE.fullmatch(sent) else new_name()
     environ[_ENVIRON_KEY] = chosen
     return chosen
 
 
-def _new_name() -> str:
+def new_name() -> str:
+    """A request's id, for one that gave none."""
     # A name and no secret: the system's generator costs a call into the kernel.
     return f"{random.getrandbits(128):032x}"

@@ -5,12 +5,14 @@ Both generations are here: /api/v2 (JSON, 200) for cosign 3, sigstore-python and
 """
 
 from collections.abc import Callable, Sequence
+from io import BytesIO
+from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import ClientDisconnected
 
-from ca_service.authority.issuance import CsrProof, IssuedChain, PublicKeyProof
+from ca_service.authority.issuance import Attempt, CsrProof, IssuedChain, PublicKeyProof, Underway
 from ca_service.errors import MalformedRequest, TokenMalformed, TokenMissing
 from ca_service.identity.issuers import Issuer, IssuerDirectory
 from ca_service.web.bodies import read_body
@@ -27,20 +29,37 @@ from ca_service.web.replies import (
     json_reply,
     rate_limit_headers,
 )
-from ca_service.web.shortcuts import QuickReply, Shortcut
+from ca_service.web.shortcuts import DONE, QuickReply, Shortcut, Unfinished
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 
 _SIGNING = "/api/v2/signingCert"
+_ATTEMPT = "ca_service.attempt"
 
 
 class Issues(Protocol):
     """What issues certificates: authority.issuance.Issuance."""
 
-    def issue(self, token: str, key: PublicKeyProof | CsrProof) -> IssuedChain:
+    def issue(
+        self, token: str, key: PublicKeyProof | CsrProof, attempt: Attempt | None = None
+    ) -> IssuedChain:
         """Check token and proof and return the logged certificate with its chain; raises CAError."""
+        ...
+
+    def begin(
+        self, token: str, key: PublicKeyProof | CsrProof, attempt: Attempt, done: Callable[[], None]
+    ) -> Underway:
+        """The same without waiting for the log: see authority.issuance.Issuance."""
+        ...
+
+    def flush(self) -> None:
+        """Let the log store what was begun."""
+        ...
+
+    def finish(self, underway: Underway) -> IssuedChain:
+        """Return what was begun; raises CAError."""
         ...
 
 
@@ -96,15 +115,29 @@ def blueprint(issuance: Issues, trust: Chains, issuers: Callable[[], IssuerDirec
 def shortcuts(issuance: Issues, max_body: int) -> Sequence[Shortcut]:
     """The call for a certificate, past Flask, for bodies whose length is given and at most `max_body`."""
 
-    def answer(environ: "WSGIEnvironment") -> QuickReply | None:
+    def answer(environ: "WSGIEnvironment") -> QuickReply | Unfinished | None:
         length = environ.get("CONTENT_LENGTH", "")
         if not (length.isascii() and length.isdigit() and int(length) <= max_body):
             return None
         octets = environ["wsgi.input"].read(int(length))
         if len(octets) < int(length):
             raise ClientDisconnected
+        # Whoever begins this request anew reads it again.
+        environ["wsgi.input"] = BytesIO(octets)
+        attempt = environ.setdefault(_ATTEMPT, Attempt(perf_counter()))
         body = read_message(octets)
-        chain = issuance.issue(_token(body, environ.get("HTTP_AUTHORIZATION", "")), _key(body))
+        token, key = _token(body, environ.get("HTTP_AUTHORIZATION", "")), _key(body)
+        done = environ.get(DONE)
+        if done is None:
+            return released(issuance.issue(token, key, attempt))
+        underway = issuance.begin(token, key, attempt, done)
+
+        def finish() -> QuickReply:
+            return released(issuance.finish(underway))
+
+        return Unfinished(finish, issuance.flush, underway.ticket.withdraw)
+
+    def released(chain: IssuedChain) -> QuickReply:
         headers = (("Cache-Control", NEVER_CACHED), *_allowance(chain), *FROM_ANYWHERE)
         return QuickReply("application/json", headers, compact_json(_embedded(chain)).encode())
 

@@ -16,8 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ca_service.authority.patience import about_to_wait
 from ca_service.authority.ports import Observer
-from ca_service.authority.turns import Pause, Turns
 from ca_service.errors import Overloaded
 
 if TYPE_CHECKING:  # these types exist for checkers alone
@@ -63,7 +63,6 @@ class Overload:
         places: int,
         patience: float,
         observer: Observer,
-        turns: Turns | None = None,
         waited: "Callable[[WSGIEnvironment], float]" = waited_seconds,
     ) -> None:
         """Let at most `places` requests of this process in at once, those about status apart.
@@ -71,16 +70,15 @@ class Overload:
         `patience` (seconds) is how long a request may have waited for a thread before it is refused; from
         then on a quarter of it is enough, until one comes that hardly waited. It is also how long a request
         waits for a place: when one did so in vain, those after it are refused at once, until a place is
-        free. With the server's `turns` others run meanwhile.
+        free.
         """
         self._places = places
         self._patience = patience
         self._observer = observer
-        self._turns = turns or Turns()
         self._waited = waited
         self._mutex = threading.Lock()
         self._inside = 0
-        self._waiting: deque[Pause] = deque()
+        self._waiting: deque[threading.Lock] = deque()
         self._stalled = self._late = False
         # Not all at the same time, or they come back as one.
         self._retry_after = itertools.cycle((1, 2, 3))
@@ -119,13 +117,15 @@ class Overload:
                 return
             stalled = self._stalled
             if not stalled:
-                pause = Pause()
+                about_to_wait()
+                pause = threading.Lock()
+                pause.acquire()
                 self._waiting.append(pause)
         if stalled or not self._has_place(pause):
             raise self._refusal("full", f"{self._places} requests are being served and none comes to an end")
 
-    def _has_place(self, pause: Pause) -> bool:
-        if self._turns.wait(pause, self._patience, _nothing):
+    def _has_place(self, pause: threading.Lock) -> bool:
+        if pause.acquire(timeout=self._patience):
             return True
         with self._mutex:
             if pause not in self._waiting:
@@ -141,14 +141,10 @@ class Overload:
                 self._inside -= 1
                 return
             following = self._waiting.popleft()
-        self._turns.wake(following)
+        following.release()
 
     def _refusal(self, reason: str, fact: str) -> Overloaded:
         self._observer.count("overloaded", reason=reason)
         return Overloaded(
             f"the service has more to do than it can: {fact}", retry_after=next(self._retry_after)
         )
-
-
-def _nothing() -> None:
-    pass

@@ -4,6 +4,9 @@ import errno
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+PACES = "ca_service.paces"
+"""In the environment: the server sends without holding a thread, and notices slow readers itself."""
+
 LONG = 262_144
 """Octets of a body from which on it is paced; the kernel takes shorter ones at once, or nearly."""
 

@@ -171,11 +171,20 @@ def _sentence(error: HTTPException) -> str:
 def _answer(
     status: int, code: Code, sentence: str, reason: str, facts: Mapping[str, str], headers: Mapping[str, str]
 ) -> Response:
-    metadata = {_SNAKE.sub(lambda found: found[1].upper(), name): str(fact) for name, fact in facts.items()}
-    metadata["requestId"] = request_id(request.environ)
-    info = {"@type": ERROR_INFO, "reason": reason, "domain": DOMAIN, "metadata": metadata}
-    body = json.dumps({"code": int(code), "message": sentence, "details": [info]}, separators=(",", ":"))
+    body = document(code, sentence, reason, facts, request_id(request.environ))
     reply = Response(body, f"{status} {reason_phrase(sentence)}", dict(headers), mimetype="application/json")
     reply.headers["Cache-Control"] = "no-store"
     request.environ[_REASON_KEY] = reason
     return reply
+
+
+def document(code: Code, sentence: str, reason: str, facts: Mapping[str, str], name: str) -> bytes:
+    """Write an error as every call answers it: google.rpc.Status with ErrorInfo.
+
+    `name` is the request's id.
+    """
+    metadata = {_SNAKE.sub(lambda found: found[1].upper(), key): str(fact) for key, fact in facts.items()}
+    metadata["requestId"] = name
+    info = {"@type": ERROR_INFO, "reason": reason, "domain": DOMAIN, "metadata": metadata}
+    text = json.dumps({"code": int(code), "message": sentence, "details": [info]}, separators=(",", ":"))
+    return text.encode()

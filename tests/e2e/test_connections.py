@@ -1,4 +1,4 @@
-"""Connections of all kinds, without a proxy in front: slow, silent, hasty, huge, and such as close early."""
+"""Connections of all kinds at both kinds of worker: slow, hasty, and such as close early."""
 
 import json
 import re
@@ -19,7 +19,7 @@ MORE_THAN_A_WORKER_TAKES = 2100
 PATIENCE = 60.0
 
 
-@pytest.fixture(scope="module", params=["threads", "turns"])
+@pytest.fixture(scope="module", params=["loop", "threads"])
 def service(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningService]:

@@ -118,7 +118,7 @@ def test_redis_is_told_no_names(limited: RunningService, desk: TokenDesk, redis:
         keys = [key.decode() for key in client.scan_iter()]
         values = {client.type(key) for key in keys}
     assert keys
-    assert all(re.fullmatch("casvc:rate:[0-9a-f]{64}", key) for key in keys), keys
+    assert all(re.fullmatch("casvc:rate:([0-9a-f]{64}|check)", key) for key in keys), keys
     assert values == {b"string"}
 
 

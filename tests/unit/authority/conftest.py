@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from ca_service.authority.authorities import Authorities
 from ca_service.authority.issuance import Issuance, IssuancePolicy, IssuedChain, PublicKeyProof
 from ca_service.authority.log import LogIdentity, first_tree_head
-from ca_service.authority.ports import Actor, Sequencer
+from ca_service.authority.ports import Actor, PendingCertificate, Sequencer, Ticket
 from ca_service.authority.publication import Publication, PublicationPolicy
 from ca_service.authority.revocation import RevocationDesk
 from ca_service.authority.status import StatusPolicy, StatusResponder
@@ -40,6 +40,18 @@ from ca_service.vocabulary import Serial, TimestampMs
 FOUNDED = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 EMAIL = "ada@example.com"
 STATUS_URL = "http://status.example"
+
+
+class OnlyAppends:
+    """A sequencer's calls that a test of `issue` has no use for."""
+
+    def submit(self, entry: PendingCertificate, done: Callable[[], None]) -> Ticket:
+        raise AssertionError("`issue` waits")
+
+    def begin(self) -> None:
+        raise AssertionError("`issue` waits")
+
+
 ACTOR = Actor(name="local:tester", source="here", request_id="test")
 
 

@@ -15,6 +15,7 @@ from ca_service.store.shards import SqlShards
 from tests.unit.authority.conftest import (
     EMAIL,
     FOUNDED,
+    OnlyAppends,
     SmallAuthority,
     believed,
     crl_place,
@@ -43,7 +44,7 @@ def test_a_certificate_is_in_the_log_at_the_index_its_sct_names(small: SmallAuth
 
 
 def test_nothing_is_released_when_the_log_stores_nothing(small: SmallAuthority) -> None:
-    class BrokenLog:
+    class BrokenLog(OnlyAppends):
         def append(self, entry: PendingCertificate, within: float | None = None) -> Sequenced:
             raise LogUnavailable("the disk is full")
 
@@ -66,7 +67,7 @@ def test_whatever_a_request_waits_for_it_is_answered_in_one_time(small: SmallAut
             now[0] += 2.5
             return super().create(shard, within)
 
-    class BusyLog:
+    class BusyLog(OnlyAppends):
         def append(self, entry: PendingCertificate, within: float | None = None) -> Sequenced:
             told.append(within)
             now[0] += 9.0

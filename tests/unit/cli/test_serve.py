@@ -87,7 +87,7 @@ def test_gunicorn_takes_every_option_and_opens_no_socket_of_its_own(tmp_path: Pa
     options = server_options(chosen, after_fork=lambda: None, close=lambda: None, reload=lambda: None)
     server = ServerApplication(lambda _environ, _start: [], options)
     assert server.cfg.bind == ["127.0.0.1:5555", "127.0.0.1:9555"]
-    assert (server.cfg.workers, server.cfg.worker_class_str) == (3, "PatientWorker")
+    assert (server.cfg.workers, server.cfg.worker_class_str) == (3, "LoopWorker")
     assert server.cfg.control_socket_disable is True
     assert server.cfg.limit_request_field_size >= 16384
     assert server.cfg.umask == 0o077
@@ -99,7 +99,8 @@ def test_there_is_a_worker_for_each_core_unless_set(tmp_path: Path) -> None:
     assert worker_count(settings(tmp_path, CASVC_SERVER__WORKERS="5")) == 5
 
 
-def test_threads_take_turns_when_the_settings_say_so(tmp_path: Path) -> None:
-    chosen = settings(tmp_path, CASVC_SERVER__SCHEDULING="turns")
+@pytest.mark.parametrize(("scheduling", "worker"), [("loop", "LoopWorker"), ("threads", "PatientWorker")])
+def test_the_settings_choose_the_worker(tmp_path: Path, scheduling: str, worker: str) -> None:
+    chosen = settings(tmp_path, CASVC_SERVER__SCHEDULING=scheduling)
     options = server_options(chosen, after_fork=lambda: None, close=lambda: None, reload=lambda: None)
-    assert ServerApplication(lambda _environ, _start: [], options).cfg.worker_class_str == "TurnsWorker"
+    assert ServerApplication(lambda _environ, _start: [], options).cfg.worker_class_str == worker

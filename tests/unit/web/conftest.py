@@ -1,6 +1,6 @@
 """One application with every blueprint, over fakes that keep the authority's contracts in memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from flask import Flask
 from flask.testing import FlaskClient
 
-from ca_service.authority.issuance import CsrProof, IssuedChain, PublicKeyProof
+from ca_service.authority.issuance import Attempt, CsrProof, IssuedChain, PublicKeyProof, Underway
 from ca_service.authority.log import LogIdentity
 from ca_service.authority.ports import LogEntry, TreeHead
 from ca_service.authority.publication import ListedCrl, PublishedCrl
@@ -72,11 +72,25 @@ class FakeIssuance:
     trouble: Exception | None = None
     asked: list[tuple[str, PublicKeyProof | CsrProof]] = field(default_factory=list)
 
-    def issue(self, token: str, key: PublicKeyProof | CsrProof) -> IssuedChain:
+    def issue(
+        self, token: str, key: PublicKeyProof | CsrProof, attempt: Attempt | None = None
+    ) -> IssuedChain:
+        del attempt
         self.asked.append((token, key))
         if self.trouble is not None:
             raise self.trouble
         return IssuedChain(certificates=self.chain, serial=Serial(1), leaf_index=LeafIndex(0))
+
+    def begin(
+        self, token: str, key: PublicKeyProof | CsrProof, attempt: Attempt, done: Callable[[], None]
+    ) -> Underway:
+        raise AssertionError("no test here is a server that can come back to a request")
+
+    def flush(self) -> None:
+        raise AssertionError("nothing was begun")
+
+    def finish(self, underway: Underway) -> IssuedChain:
+        raise AssertionError("nothing was begun")
 
 
 class MemoryLog:

@@ -10,7 +10,6 @@ import pytest
 from flask import request
 from werkzeug.test import create_environ
 
-from ca_service.authority.turns import Turns
 from ca_service.web.application import base_app
 from ca_service.web.overload import Overload, waited_seconds
 
@@ -39,7 +38,7 @@ class Counts:
 class Busy:
     """An application whose calls last until they are let go."""
 
-    def __init__(self, turns: Turns | None) -> None:
+    def __init__(self) -> None:
         self.observer = Counts()
         self.waited = 0.0
         self.inside = threading.Semaphore(0)
@@ -48,7 +47,6 @@ class Busy:
             places=PLACES,
             patience=PATIENCE,
             observer=self.observer,
-            turns=turns,
             waited=lambda _: self.waited,
         )
         self.app = base_app(overload=overload)
@@ -74,9 +72,9 @@ class Busy:
         return reply.get_json()["details"][0]["reason"], int(reply.headers["Retry-After"])
 
 
-@pytest.fixture(params=["threads", "turns"])
-def busy(request: pytest.FixtureRequest) -> Busy:
-    return Busy(Turns() if request.param == "turns" else None)
+@pytest.fixture
+def busy() -> Busy:
+    return Busy()
 
 
 @pytest.fixture
@@ -160,7 +158,7 @@ def test_all_is_served_again_once_the_stall_is_over(filled: Busy) -> None:
 
 
 def test_a_call_that_fails_gives_its_place_back() -> None:
-    busy = Busy(None)
+    busy = Busy()
 
     def fail() -> str:
         raise RuntimeError("a fault of ours")

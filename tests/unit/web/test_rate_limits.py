@@ -2,7 +2,7 @@
 
 import pytest
 
-from ca_service.authority.issuance import CsrProof, IssuedChain, PublicKeyProof
+from ca_service.authority.issuance import Attempt, CsrProof, IssuedChain, PublicKeyProof
 from ca_service.authority.ports import Allowance
 from ca_service.errors import RateLimited
 from ca_service.vocabulary import LeafIndex, Serial
@@ -15,7 +15,9 @@ CALLS = {"/api/v2/signingCert": 200, "/api/v1/signingCert": 201}
 class Counted(FakeIssuance):
     """Issues to callers who have used 6 of 60."""
 
-    def issue(self, token: str, key: PublicKeyProof | CsrProof) -> IssuedChain:
+    def issue(
+        self, token: str, key: PublicKeyProof | CsrProof, attempt: Attempt | None = None
+    ) -> IssuedChain:
         return IssuedChain(self.chain, Serial(1), LeafIndex(0), Allowance(True, 60, 54, 37))
 
 

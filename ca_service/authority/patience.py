@@ -1,0 +1,76 @@
+"""Whether the running thread may wait.
+
+The thread that serves all of a worker's connections must never wait for one of them. While it tries whether
+a request can be answered at once, whatever would have to wait, for a network, a lock or another thread,
+raises WouldWait instead; the request is then begun anew on a thread that may.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_here = threading.local()
+
+
+class WouldWait(BaseException):
+    """The running thread may not wait, and would have to."""
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Let whatever would wait in this thread raise WouldWait."""
+    _here.may_not_wait = True
+    try:
+        yield
+    finally:
+        _here.may_not_wait = False
+
+
+def may_wait() -> bool:
+    """Whether the running thread may wait."""
+    return not getattr(_here, "may_not_wait", False)
+
+
+def about_to_wait() -> None:
+    """Called before anything that waits for others; raises WouldWait in a thread that may not."""
+    if getattr(_here, "may_not_wait", False):
+        raise WouldWait
+
+
+class Lately:
+    """Something that is asked only when it went well longer than a moment ago.
+
+    It is for what is checked again, under a lock, before anything is stored. Of threads that may not wait one
+    makes way for the question each time; the others go by an answer that is somewhat older.
+    """
+
+    def __init__(
+        self,
+        fresh_seconds: float,
+        usable_seconds: float,
+        elapsed: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take how old an answer may be, and how old while somebody asks; `elapsed` never goes back."""
+        self._fresh = fresh_seconds
+        self._usable = usable_seconds
+        self._elapsed = elapsed
+        self._well_at = float("-inf")
+        self._asked_at = float("-inf")
+
+    def is_due(self) -> bool:
+        """Whether to ask now; call `went_well` once that was done."""
+        now = self._elapsed()
+        age = now - self._well_at
+        if age < self._fresh:
+            return False
+        if may_wait() or age >= self._usable:
+            return True
+        if now - self._asked_at < self._fresh:
+            return False
+        self._asked_at = now
+        return True
+
+    def went_well(self) -> None:
+        """Note that the answer was asked for and is good."""
+        self._well_at = self._elapsed()
