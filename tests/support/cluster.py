@@ -5,7 +5,6 @@ import contextlib
 import re
 import subprocess
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -144,8 +143,9 @@ class Cluster:
         assert len(set(indices)) == len(indices)
         for issued, index in zip(acknowledged, indices, strict=True):
             assert issued.leaf.tbs_precertificate_bytes in leaves[0][index]
+        # That each entry of the log is known to OCSP is part of fsck; here what a node says of some.
         for node in self.nodes:
-            assert Counter(map(node.status, acknowledged)) in (Counter(GOOD=len(acknowledged)), Counter())
+            assert {node.status(one) for one in acknowledged[:: len(acknowledged) // 20 + 1]} <= {"GOOD"}
 
     def leaves(self, node: Node) -> list[bytes]:
         """The whole log as this node shows it, checked against its newest head."""
@@ -189,7 +189,7 @@ class Load:
     """Signers that ask through nginx, each for somebody new every time, until the block ends."""
 
     cluster: Cluster
-    clients: int = 6
+    clients: int = 4
     issued: list[Issued] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -226,7 +226,8 @@ class Load:
                     self.issued.append(Issued(read_chain(reply), KEY))
                 else:
                     self.refused[str(reply.status_code)] += 1
-                    time.sleep(0.05)  # as one that was told to wait
+                # Some dozens a second: what is given out while a node starts is looked at, each of it.
+                self._stop.wait(0.05)
 
 
 def _configure(config: Path, values: dict[str, dict[str, str]]) -> None:
@@ -291,6 +292,10 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
                     f'\n[[admin_role]]\nrole = "{role}"\nissuer = "{staff.url}"\n'
                     f'claims = {{groups = "ca-{role}"}}\n'
                 )
+            file.write(
+                f'\n[[admin_role]]\nrole = "viewer"\nissuer = "{signers.url}"\n'
+                'claims = {email = "both@example.com"}\n'
+            )
         _copy(one, two)
         nodes = []
         for directory, port in zip((one, two), ports, strict=True):
