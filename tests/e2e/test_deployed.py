@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,13 @@ class Program:
         return done.stdout
 
     @contextlib.contextmanager
-    def serving(self, url: str, output: Path) -> Iterator[subprocess.Popen[bytes]]:
-        """Run it until it is ready, then for the block; it must end well when it is told to."""
+    def serving(
+        self, url: str, output: Path, first: Callable[[], object] = lambda: None
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Run it until it is ready, then for the block; it must end well when it is told to.
+
+        `first` is called once it answers, which it may do before it is ready.
+        """
         with output.open("wb") as written:
             process = subprocess.Popen(
                 self.line(), env=dict(self.environ), stdin=subprocess.DEVNULL, stdout=written, stderr=written
@@ -61,13 +66,15 @@ class Program:
         try:
             with http() as session:
 
-                def ready() -> bool:
+                def answers(path: str) -> bool:
                     assert process.poll() is None, output.read_text()
                     with contextlib.suppress(requests.ConnectionError):
-                        return session.get(f"{url}/readyz", timeout=60).status_code == 200
+                        return session.get(f"{url}{path}", timeout=60).status_code == 200
                     return False
 
-                wait_until(ready, 120, "the service is ready")
+                wait_until(lambda: answers("/healthz"), 120, "the service answers")
+                first()
+                wait_until(lambda: answers("/readyz"), 120, "the service is ready")
             yield process
             process.send_signal(signal.SIGTERM)
             assert process.wait(120) == 0, output.read_text()
@@ -212,7 +219,6 @@ def test_kubernetes_pods_migrate_and_serve_from_what_is_mounted(
             if file.is_file():
                 shutil.copy(file, mounts[to])
     shutil.copy(founded["secrets"] / "ca_passphrase", mounts["secrets"] / "passphrase")
-    shutil.copy(founded["mark"] / "high-water.json", mounts["mark"])
     secrets = {"database-url": database, "redis-url": ""}
 
     def pod(file: str) -> Program:
@@ -238,8 +244,14 @@ def test_kubernetes_pods_migrate_and_serve_from_what_is_mounted(
         return program
 
     pod("migrate.yaml").run()
-    with pod("stateful-set.yaml").serving(f"http://127.0.0.1:{port}", tmp_path / "output"):
-        pass
+    node, asked = pod("stateful-set.yaml"), pod("stateful-set.yaml")
+    # The volume of a new node's mark is empty: somebody has to say that the database is the newest.
+    asked.command = (
+        *("ca-service", "recover", "--config", "/srv/ca/ca.toml"),
+        *("--accept-missing-mark", "--yes"),
+    )
+    with node.serving(f"http://127.0.0.1:{port}", tmp_path / "output", asked.run):
+        assert (mounts["mark"] / "high-water.json").exists()
 
 
 def test_the_unit_says_that_it_is_ready_reloads_and_stops(

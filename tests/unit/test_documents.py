@@ -19,7 +19,8 @@ _FENCE = re.compile(r"^(```+)[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"(`+)(.+?)\1")
 _LINK = re.compile(r"\]\(([^()\s]+)\)")
 _HEADING = re.compile(r"^#+ +(.+?) *#*$", re.MULTILINE)
-_PROGRAM = re.compile(r"(?:^|[\s/(|;&])ca-service\s+(?=[a-z-])")
+# Not where it is a user's name: runuser -u ca-service -- PROGRAM.
+_PROGRAM = re.compile(r"(?:^|[\s/(|;&])ca-service\s+(?!-- )(?=[a-z-])")
 _END = frozenset({"|", "||", "&&", ";", "&", ")", ">", ">>", "<", "2>"})
 _PLACEHOLDER = re.compile(r"\[?[A-Z]+\]?")  # a usage line: ca-service revoke [OPTIONS] COMMAND
 _SETTING = re.compile(r"([a-z]+)\.([a-z_]+)")

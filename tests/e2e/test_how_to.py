@@ -1,0 +1,243 @@
+"""What how-to documents say to type, typed: changing the passphrase, and moving from another authority."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from cryptography import x509
+from sigstore._internal.sct import verify_sct
+from sigstore._internal.trust import KeyringPurpose
+from sigstore.models import TrustedRoot
+
+from ca_service.identity.issuer_file import parse_issuer_file
+from tests.support.processes import CA_SERVICE, RunningService, dev_service, environment, running, succeed
+from tests.support.signing import Issued, issue
+from tests.support.tokens import TokenDesk
+
+HOW_TO = Path(__file__).resolve().parents[2] / "docs" / "how-to"
+EMAIL = "ada@example.com"
+
+
+def blocks(document: str, heading: str) -> list[str]:
+    """The shell blocks under a heading."""
+    parts = re.split(r"^## (.+)$", (HOW_TO / document).read_text("utf-8"), flags=re.MULTILINE)
+    body = dict(zip(parts[1::2], parts[2::2], strict=True))[heading]
+    return re.findall(r"^```sh\n(.*?)^```$", body, re.MULTILINE | re.DOTALL)
+
+
+def typed(block: str, folder: Path, **replaced: str) -> str:
+    for shown, here in replaced.items():
+        (line,) = re.findall(rf"^{shown}=.*$", block, re.MULTILINE)
+        block = block.replace(line, f"{shown}={here}")
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block],
+        cwd=folder,
+        env={**environment(), "PATH": f"{CA_SERVICE.parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def test_the_passphrase_of_all_keys_is_changed(tmp_path: Path) -> None:
+    passphrase = tmp_path / "passphrase"
+    passphrase.write_text("the old one\n")
+    passphrase.chmod(0o600)
+    succeed("init", "--dir", tmp_path / "ca", "--passphrase-file", passphrase)
+    before = {file: file.read_bytes() for file in (tmp_path / "ca" / "private").glob("*.key")}
+    assert len(before) == 2
+    (block,) = blocks("rotate-each-key.md", "Passphrase of the key files")
+    said = typed(
+        block, tmp_path, DIR=f"{tmp_path}/ca", OLD=str(passphrase), NEW=str(tmp_path / "passphrase.new")
+    )
+    assert "FAIL" not in said
+    assert passphrase.read_text() != "the old one\n"
+    for file, content in before.items():
+        assert file.read_bytes() != content
+        assert file.stat().st_mode & 0o077 == 0
+    assert not list((tmp_path / "ca" / "private").glob("*.next"))
+
+
+@pytest.fixture(scope="module")
+def old_and_new(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, tuple[RunningService, Issued]]]:
+    """Two authorities that know nothing of each other, and a certificate of each."""
+    folder = tmp_path_factory.mktemp("move")
+    services = {name: dev_service(folder / name / "ca", workers=1) for name in ("old", "new")}
+    with running(services["old"]), running(services["new"]), requests.Session() as session:
+        session.trust_env = False
+        yield {
+            name: (one, issue(session, one.url, TokenDesk(one).token(EMAIL), EMAIL))
+            for name, one in services.items()
+        }
+
+
+def test_verifiers_with_both_roots_accept_what_either_signed(
+    old_and_new: dict[str, tuple[RunningService, Issued]], tmp_path: Path
+) -> None:
+    (old, by_old), (new, by_new) = old_and_new["old"], old_and_new["new"]
+    old.export_trust(tmp_path / "old")
+    (tmp_path / "ca").symlink_to(new.directory)
+    (merge,) = blocks("move-from-fulcio.md", "2. Give verifiers both")
+    typed(merge, tmp_path)
+    both = TrustedRoot.from_file(str(tmp_path / "trusted_root.json"))
+    authorities = both.get_fulcio_certs()
+    for issued in (by_old, by_new):
+        assert issued.issuing in authorities
+        verify_sct(issued.leaf, list(issued.chain[1:]), both.ct_keyring(KeyringPurpose.VERIFY))
+    # Once the old one has stopped, nothing signed later passes.
+    (end,) = blocks("move-from-fulcio.md", "4. Afterwards")
+    typed(end.replace("https://old-fulcio.example.com", old.url), tmp_path)
+    ended = json.loads((tmp_path / "trusted_root.json").read_text())["certificateAuthorities"]
+    assert [one["validFor"].get("end") for one in ended] == ["2026-12-01T00:00:00Z", None]
+    kept = TrustedRoot.from_file(str(tmp_path / "trusted_root.json")).get_fulcio_certs()
+    assert {one.subject for one in kept} == {one.subject for one in authorities}
+    assert all(isinstance(one, x509.Certificate) for one in kept)
+
+
+FULCIO = """\
+# As the public instance's configuration is written: anchors under define, aliases in issuers.
+define:
+  - &github-type "github-workflow"
+  - &gitlab-type "gitlab-pipeline"
+oidc-issuers:
+  https://accounts.google.com:
+    issuer-url: https://accounts.google.com
+    client-id: sigstore
+    type: email
+    contact: tac@sigstore.dev
+    description: "Google OIDC auth"
+  https://oauth2.sigstore.dev/auth:
+    issuer-url: https://oauth2.sigstore.dev/auth
+    client-id: sigstore
+    type: email
+    issuer-claim: $.federated_claims.connector_id
+    contact: tac@sigstore.dev
+    description: "dex address for fulcio"
+  https://token.actions.githubusercontent.com:
+    issuer-url: https://token.actions.githubusercontent.com
+    client-id: sigstore
+    type: ci-provider
+    ci-provider: *github-type
+    contact: tac@sigstore.dev
+    description: "GitHub Actions OIDC auth"
+  https://gitlab.com:
+    issuer-url: https://gitlab.com
+    client-id: sigstore
+    type: ci-provider
+    ci-provider: *gitlab-type
+    contact: distribution-be@gitlab.com
+    description: "GitLab OIDC auth"
+  https://agent.buildkite.com:
+    issuer-url: https://agent.buildkite.com
+    client-id: sigstore
+    type: buildkite-job
+  https://allow.pub:
+    issuer-url: https://allow.pub
+    client-id: sigstore
+    type: spiffe
+    spiffe-trust-domain: allow.pub
+  https://issuer.enforce.dev:
+    issuer-url: https://issuer.enforce.dev
+    client-id: sigstore
+    type: chainguard-identity
+meta-issuers:
+  https://*.oic.prod-aks.azure.com/*:
+    client-id: sigstore
+    type: kubernetes
+  https://container.googleapis.com/v1/projects/*/locations/*/clusters/*:
+    client-id: sigstore
+    type: kubernetes
+  https://oidc.eks.*.amazonaws.com/id/*:
+    client-id: sigstore
+    type: kubernetes
+  https://token.actions.githubusercontent.com/*:
+    client-id: sigstore
+    type: ci-provider
+    ci-provider: *github-type
+ci-issuer-metadata:
+  *github-type:
+    default-template-values:
+      url: "https://github.com"
+    extension-templates:
+      build-trigger: "event_name"
+      github-workflow-trigger: "event_name"
+      github-workflow-sha: "sha"
+      github-workflow-name: "workflow"
+      github-workflow-repository: "repository"
+      github-workflow-ref: "ref"
+      build-signer-uri: "{{ .url }}/{{ .job_workflow_ref }}"
+      build-signer-digest: "job_workflow_sha"
+      runner-environment: "runner_environment"
+      source-repository-uri: "{{ .url }}/{{ .repository }}"
+      source-repository-digest: "sha"
+      source-repository-ref: "ref"
+      source-repository-identifier: "repository_id"
+      source-repository-owner-uri: "{{ .url }}/{{ .repository_owner }}"
+      source-repository-owner-identifier: "repository_owner_id"
+      build-config-uri: "{{ .url }}/{{ .workflow_ref }}"
+      build-config-digest: "workflow_sha"
+      run-invocation-uri: "{{ .url }}/{{ .repository }}/actions/runs/{{ .run_id }}"
+      source-repository-visibility-at-signing: "repository_visibility"
+    subject-alternative-name-template: "{{ .url }}/{{ .job_workflow_ref }}"
+  *gitlab-type:
+    default-template-values:
+      url: "https://gitlab.com"
+    extension-templates:
+      build-signer-uri: "https://{{ .ci_config_ref_uri }}"
+      source-repository-ref: 'refs/{{if eq .ref_type "branch"}}heads/{{ else }}tags/{{end}}{{ .ref }}'
+      source-repository-uri: "{{ .url }}/{{ .project_path }}"
+    subject-alternative-name-template: "https://{{ .ci_config_ref_uri }}"
+"""
+
+
+def as_json() -> str:
+    """The same as Fulcio's JSON spells it, where anchors are written out."""
+    import yaml
+
+    names = {
+        "oidc-issuers": "OIDCIssuers",
+        "meta-issuers": "MetaIssuers",
+        "ci-issuer-metadata": "CIIssuerMetadata",
+        "issuer-url": "IssuerURL",
+        "client-id": "ClientID",
+        "ci-provider": "CIProvider",
+        "spiffe-trust-domain": "SPIFFETrustDomain",
+        "issuer-claim": "IssuerClaim",
+        "type": "Type",
+        "contact": "Contact",
+        "description": "Description",
+        "default-template-values": "DefaultTemplateValues",
+        "extension-templates": "ExtensionTemplates",
+        "subject-alternative-name-template": "SubjectAlternativeNameTemplate",
+    }
+
+    def renamed(value: object) -> object:
+        if isinstance(value, dict):
+            return {names.get(name, name): renamed(below) for name, below in value.items()}
+        return value
+
+    loaded = yaml.safe_load(FULCIO)
+    del loaded["define"]
+    return json.dumps(renamed(loaded))
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "config.json"])
+def test_a_fulcio_configuration_is_served_as_it_is(name: str, tmp_path: Path) -> None:
+    text = FULCIO if name.endswith("yaml") else as_json()
+    succeed("init", "--dir", tmp_path / "ca")
+    (tmp_path / "ca" / name).write_text(text)
+    said = succeed(
+        *("doctor", "--offline", "--config", tmp_path / "ca" / "ca.toml"), environ={"CASVC_ISSUERS": name}
+    )
+    assert (said.count("  ok    issuer https://"), said.count("  ok    issuers https://")) == (7, 4), said
+    assert parse_issuer_file(text, name) == parse_issuer_file(FULCIO, "config.yaml")
