@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
 from scripts.benchmark.plan import NAMES
@@ -53,7 +54,12 @@ def draw(
         sizes = sorted({size for _, size in measured})
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axes.minorticks_off()
-        axes.set_ylim(0, axes.get_ylim()[1] * 1.1)
+        if unit == "milliseconds":  # a p99 would leave no room for what most see
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.set_ylim(1, 10 * axes.get_ylim()[1])
+        else:
+            axes.set_ylim(0, axes.get_ylim()[1] * 1.1)
         axes.grid(visible=True, alpha=0.3)
         _legend(axes, [engine for engine in NAMES if any(of == engine for of, _ in measured)], lines)
     drawn = io.BytesIO()
@@ -86,4 +92,4 @@ def _line(
 def _legend(axes: Axes, engines: Sequence[str], lines: Mapping[str, tuple[str, str]]) -> None:
     shown = [Line2D([], [], color=_COLOURS[engine], label=NAMES[engine]) for engine in engines]
     shown += [Line2D([], [], color="#555555", ls=style, label=name) for style, name in lines.values() if name]
-    axes.legend(handles=shown, fontsize=8)
+    axes.legend(handles=shown, fontsize=8, ncols=2)
