@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import psutil
@@ -11,25 +11,23 @@ import psutil
 from tests.support.processes import RunningService
 
 _EVERY_SECONDS = 2.0
+_SERIES = 7
 _MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Growth:
-    """One worker: proportional set size at the beginning and end of the line through its samples, MiB."""
+    """One worker: proportional set size at the beginning and end of the line through its samples, MiB.
+
+    `series` has one sample in fifteen seconds, of the whole phase: second, MiB.
+    """
 
     worker: int
     samples: int
     first: float
     last: float
     highest: float
-
-    @property
-    def per_hour(self) -> float:
-        """MiB an hour, by the slope of the line; its seconds are those the samples span."""
-        return self._slope * 3600
-
-    _slope: float = 0.0
+    series: tuple[tuple[int, float], ...] = ()
 
 
 class MemoryWatch:
@@ -62,7 +60,9 @@ class MemoryWatch:
         for pid, samples in self._samples.items():
             late = [(moment, size) for moment, size in samples if moment >= since]
             if len(late) >= 3:
-                found.append(_line(pid, late))
+                begin = samples[0][0]
+                series = tuple((round(moment - begin), round(size, 1)) for moment, size in samples[::_SERIES])
+                found.append(replace(_line(pid, late), series=series))
         return found
 
     def _watch(self) -> None:
@@ -90,5 +90,4 @@ def _line(pid: int, samples: Sequence[tuple[float, float]]) -> Growth:
         first=mean + slope * (begin - middle),
         last=mean + slope * (end - middle),
         highest=max(size for _, size in samples),
-        _slope=slope,
     )
