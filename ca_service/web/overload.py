@@ -9,16 +9,20 @@ must go on being verified while signing is overloaded.
 """
 
 import itertools
+import math
 import socket
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ca_service.authority.patience import about_to_wait
 from ca_service.authority.ports import Observer
 from ca_service.errors import Overloaded
+from ca_service.web.shortcuts import Pending
 
 if TYPE_CHECKING:  # these types exist for checkers alone
     from collections.abc import Iterable
@@ -64,22 +68,27 @@ class Overload:
         patience: float,
         observer: Observer,
         waited: "Callable[[WSGIEnvironment], float]" = waited_seconds,
+        elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
         """Let at most `places` requests of this process in at once, those about status apart.
 
         `patience` (seconds) is how long a request may have waited for a thread before it is refused; from
         then on a quarter of it is enough, until one comes that hardly waited. It is also how long a request
         waits for a place: when one did so in vain, those after it are refused at once, until a place is
-        free.
+        free. A request that waits without a thread takes no place; when the oldest of these has waited so
+        long, others are refused as well. `elapsed` is a clock of seconds that never goes back.
         """
         self._places = places
         self._patience = patience
         self._observer = observer
         self._waited = waited
+        self._elapsed = elapsed
         self._mutex = threading.Lock()
         self._inside = 0
         self._waiting: deque[threading.Lock] = deque()
         self._stalled = self._late = False
+        # Those that hold no place while they wait, the oldest first.
+        self._pending: dict[Pending, float] = {}
         # Not all at the same time, or they come back as one.
         self._retry_after = itertools.cycle((1, 2, 3))
 
@@ -98,9 +107,14 @@ class Overload:
             except Overloaded as error:
                 return refuse(error, environ)(environ, start_response)
             try:
-                return application(environ, start_response)
+                body = application(environ, start_response)
             finally:
                 self._leave()
+            if isinstance(body, Pending):
+                with self._mutex:
+                    self._pending[body] = self._elapsed()
+                body.over = partial(self._end, body)
+            return body
 
         return admitted
 
@@ -111,6 +125,10 @@ class Overload:
             raise self._refusal("waited", f"this request waited {waited:.1f} s for its turn")
         if waited < self._patience / _AT_ONCE:
             self._late = False
+        with self._mutex:
+            oldest = next(iter(self._pending.values()), math.inf)
+        if self._elapsed() - oldest > self._patience:
+            raise self._refusal("full", f"{len(self._pending)} requests wait and none comes to an end")
         with self._mutex:
             if self._inside < self._places:
                 self._inside += 1
@@ -142,6 +160,10 @@ class Overload:
                 return
             following = self._waiting.popleft()
         following.release()
+
+    def _end(self, pending: Pending) -> None:
+        with self._mutex:
+            self._pending.pop(pending, None)
 
     def _refusal(self, reason: str, fact: str) -> Overloaded:
         self._observer.count("overloaded", reason=reason)

@@ -50,12 +50,17 @@ class Pending:
         self.withdraw = unfinished.withdraw
         self._answer = answer
         self.resume: Callable[[], None] | None = None
+        self.over: Callable[[], None] | None = None
 
     def finish(self) -> Iterable[bytes]:
         """Begin the reply and return its body; it raises what an application may raise."""
         if self.resume is not None:
             self.resume()
-        return self._answer()
+        try:
+            return self._answer()
+        finally:
+            if self.over is not None:
+                self.over()
 
     def __iter__(self) -> Iterator[bytes]:
         """Refuse to be sent as a body."""

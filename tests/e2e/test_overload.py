@@ -45,7 +45,7 @@ class Busy:
         return float(found[1]) if found else 0.0
 
 
-@pytest.fixture(scope="module", params=["threads", "turns"])
+@pytest.fixture(scope="module", params=["loop", "threads"])
 def busy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Busy]:
     folder = tmp_path_factory.mktemp(request.param)
     environ = {

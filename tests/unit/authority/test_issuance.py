@@ -1,11 +1,13 @@
 """Nothing is released that is not durable in the log first, and what is released is what the profile says."""
 
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
 
-from ca_service.authority.issuance import ANSWER_SECONDS, shard_name
+from ca_service.authority.issuance import ANSWER_SECONDS, Attempt, shard_name
+from ca_service.authority.patience import WouldWait, at_once
 from ca_service.authority.ports import CrlShard, PendingCertificate, Sequenced
 from ca_service.errors import AuthorityRetired, LogUnavailable, ProofInvalid, PublicKeyRefused
 from ca_service.identity.claims import VerifiedToken
@@ -145,3 +147,45 @@ def test_a_shard_is_month_of_issue_and_sub_shard(
     moment: datetime, serial: int, subshards: int, name: str
 ) -> None:
     assert shard_name(int(moment.timestamp()), serial, subshards) == name
+
+
+def test_a_certificate_that_was_begun_is_released_once_it_is_in_the_log(small: SmallAuthority) -> None:
+    issuance, stored = small.issuance(), threading.Event()
+    underway = issuance.begin("token", fresh_key_proof(), Attempt(0.0), stored.set)
+    assert small.reader.head().tree_size == 0, "nothing is written before it is said"
+    issuance.flush()
+    assert stored.wait(60)
+    issued = issuance.finish(underway)
+    assert small.reader.head().tree_size == 1
+    assert issued.leaf_index == 0
+    assert small.observer.events["certificate_issued"] == 1
+
+
+def test_what_was_begun_and_given_up_is_refused_and_never_stored(small: SmallAuthority) -> None:
+    issuance = small.issuance()
+    underway = issuance.begin("token", fresh_key_proof(), Attempt(0.0), lambda: None)
+    underway.ticket.withdraw()
+    with pytest.raises(LogUnavailable):
+        issuance.finish(underway)
+    issuance.flush()
+    small.issue()
+    assert small.reader.head().tree_size == 1
+    assert small.observer.events["certificate_refused"] == 1
+
+
+def test_what_would_wait_is_begun_anew_without_asking_for_the_token_again(small: SmallAuthority) -> None:
+    issuance, asked = small.issuance(), []
+    verify = issuance._verify_token
+
+    def counted(token: str) -> VerifiedToken:
+        asked.append(token)
+        return verify(token)
+
+    issuance._verify_token = counted
+    attempt = Attempt(issuance._elapsed())
+    # The shard of a serial's CRL is new, and storing it is a wait.
+    with pytest.raises(WouldWait), at_once():
+        issuance.begin("token", fresh_key_proof(), attempt, lambda: None)
+    assert issuance.issue("token", fresh_key_proof(), attempt).leaf_index == 0
+    assert asked == ["token"]
+    assert small.observer.events["certificate_refused"] == 0
