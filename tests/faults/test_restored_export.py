@@ -9,10 +9,11 @@ import requests
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from tests.faults.test_restored_backup import back_up, issued, put_back
+from tests.faults.test_restored_backup import back_up, put_back
 from tests.support import static_log
 from tests.support.issuer import LocalIssuer
 from tests.support.processes import RunningService, production_service, running, wait_until
+from tests.support.restored import issued
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
