@@ -24,6 +24,7 @@ READING_SECONDS = 20.0
 """How long a thread may be held by a request that cannot be gathered: in TLS, or very long."""
 
 _LOOK_SECONDS = 1.0
+_COURTESY_SECONDS = 0.0005
 _CHUNK = 65_536
 _NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
 _NOBODY_THERE = (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK)
@@ -46,6 +47,9 @@ class PatientWorker(DrainingWorker):
         """Take a connection, and wait for its request without a thread."""
         if self.nr_conns >= self.worker_connections - 1:
             self._make_room()
+        if self._served or self.pending_conns:
+            # A worker with nothing to do comes first: else one takes all that come at the same time.
+            time.sleep(_COURTESY_SECONDS)
         try:
             sock, client = listener.accept()
         except OSError as error:

@@ -24,7 +24,7 @@ from tests.support.processes import RunningService, http, production_service, ru
 from tests.support.signing import bearer, key_body, new_key, read_chain
 from tests.support.verifier import ask_ocsp, ocsp_url
 
-CLIENTS = 8
+CLIENTS = 16  # so many that no worker has them all
 EMAIL = "kill@example.com"
 
 
