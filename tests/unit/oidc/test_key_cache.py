@@ -248,6 +248,12 @@ class Noted:
     def duration(self, stage: str, seconds: float) -> None:
         """Nothing is timed here."""
 
+    def size(self, what: str, number: float) -> None:
+        """Nothing has a size here."""
+
+    def level(self, what: str, value: float, **labels: str) -> None:
+        """Levels are not looked at here."""
+
     def of(self, event: str) -> list[dict[str, str]]:
         return [labels for name, labels in self.events if name == event]
 
