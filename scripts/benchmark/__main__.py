@@ -23,7 +23,7 @@ CASVC_SERVER__THREADS=8 scripts/bench.
 _EXAMPLES = """\
   scripts/bench                                                       every figure that has a target
   scripts/bench issuance --engine postgresql --workers 1 2 --clients 1 8 16 32
-  scripts/bench issuance --variant server.scheduling=turns            the default beside another setting
+  scripts/bench issuance --variant server.threads=4                     the default beside another setting
   scripts/bench size --sizes 1000 1000000                             does the millionth cost more?
   scripts/bench profile --seconds 20 --stacks stacks.txt              where time goes; a file for speedscope
   scripts/bench growth --sizes 1000 10000 100000 1000000 --png growth.png
@@ -109,7 +109,7 @@ def _seconds(text: str) -> float:
 
 
 def _variant(text: str) -> dict[str, str]:
-    """Settings as `server.threads=8,server.scheduling=turns`, by their names in the environment."""
+    """Settings as `server.threads=8,log.batch_size=64`, by their names in the environment."""
     pairs = [pair.partition("=") for pair in text.split(",")]
     if not all(equals and "." in name for name, equals, _ in pairs):
         raise argparse.ArgumentTypeError(f"{text} is not SECTION.SETTING=VALUE")
