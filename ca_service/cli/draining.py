@@ -15,28 +15,8 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gunicorn.workers.gthread import TConn, ThreadWorker
-
 _SO_ATTACH_FILTER = 26  # Linux's asm-generic/socket.h; Python does not name it
 _RETURN_NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF_RET | BPF_K: keep no octet of any packet
-
-
-class DrainingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """A worker process."""
-
-    sockets: list[Any]
-
-    def set_accept_enabled(self, enabled: bool) -> None:
-        """Accept connections or not; when it stops, serve those that wait and take no others."""
-        super().set_accept_enabled(enabled)
-        if not enabled and not self.alive:
-            last, self.sockets = self.sockets, []  # gunicorn may ask for it twice
-            accept_the_last(last, self._serve_too)
-
-    def _serve_too(self, sock: socket.socket, client: object, server: object) -> None:
-        sock.setblocking(True)
-        self.nr_conns += 1
-        self.enqueue_req(TConn(self.cfg, sock, client, server))
 
 
 def accept_the_last(listeners: Sequence[Any], serve: Callable[[socket.socket, object, object], None]) -> None:

@@ -17,7 +17,6 @@ from gunicorn.glogging import Logger
 
 from ca_service.cli.draining import bar_when_closed
 from ca_service.cli.group import explained
-from ca_service.cli.patient import PatientWorker
 from ca_service.cli.worker import SILENCE_SECONDS, LoopWorker
 from ca_service.errors import ConfigurationError
 from ca_service.settings import Settings
@@ -140,7 +139,7 @@ def server_options(
     options: dict[str, object] = {
         "bind": [bind for bind in (settings.server.bind, settings.metrics.bind) if bind],
         "workers": worker_count(settings),
-        "worker_class": LoopWorker if settings.server.scheduling == "loop" else PatientWorker,
+        "worker_class": LoopWorker,
         "threads": settings.server.threads,
         "worker_connections": _connections(),
         "preload_app": True,

@@ -33,11 +33,10 @@ from ca_service.cli.connections import Connection, OneWrite
 from ca_service.cli.draining import accept_the_last
 from ca_service.cli.refusals import fault, refusal
 from ca_service.web.correlation import new_name
-from ca_service.web.pacing import PACES
 from ca_service.web.shortcuts import DONE, Pending
 
 SILENCE_SECONDS = 10
-"""A client that stops in the middle of a request, or of taking its answer, is let go after so long."""
+"""A client that takes nothing of its answer, or whose request a thread waits for, is let go after so long."""
 
 _OCTETS_A_SECOND = 65_536
 """Who takes a long answer slower than this is let go after SILENCE_SECONDS."""
@@ -74,7 +73,7 @@ class Exchange:
         self.response, self.environ = create(
             request, connection, connection.client, connection.server, worker.cfg, response_class=OneWrite
         )
-        self.environ["wsgi.multithread"] = self.environ[PACES] = True
+        self.environ["wsgi.multithread"] = True
         self.environ["gunicorn.socket"] = connection.sock
         self.answer_by = 0.0
 
@@ -183,12 +182,13 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
             waits = _LOOK_SECONDS
             if self.held:
                 waits = min(max(self.hold_until - time.monotonic(), 0.0), waits)
+        knocked = []
         for number, _ in self.epoll.poll(waits, _EVENTS):
             if number == self.waker:
                 os.eventfd_read(number)
                 self.woken = False
             elif number in self.listening:
-                self._accept(self.listening[number])
+                knocked.append(self.listening[number])
             elif (connection := self.connections.get(number)) is not None:
                 self._came(connection)
         while self.returned:
@@ -209,6 +209,9 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
             self.hold_until = time.monotonic() + _HOLD_SECONDS
             for flush in flushes:
                 flush()
+        # Last, so that of the workers one with nothing to do is first.
+        for listener in knocked:
+            self._accept(listener)
 
     def _is_gathered(self, connection: Connection) -> bool:
         """Whether such calls wait for the log."""
@@ -244,8 +247,6 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
             self._take(connection)
         elif connection.ended:
             self._close(connection)
-        elif not connection.closing:
-            self._expect_more(connection, SILENCE_SECONDS)
 
     def _take(self, connection: Connection) -> None:
         connection.busy = True
@@ -375,7 +376,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
             over = self._idle_longest(now)
         for connection in over:
             if connection.gathered:
-                _LOG.info("a client stopped in the middle of its request for %d seconds", SILENCE_SECONDS)
+                _LOG.info("a client did not send the whole of its request in time")
             self._close(connection)
 
     def _idle_longest(self, now: float) -> list[Connection]:

@@ -47,7 +47,12 @@ class ServerSettings(Section):
         default="127.0.0.1:5555", description="The address and port to listen on."
     )
     workers: int = Field(default=0, ge=0, le=256, description="Worker processes; 0 means one per core.")
-    threads: int = Field(default=16, ge=1, le=512, description="Threads in each worker.")
+    threads: int = Field(
+        default=16,
+        ge=1,
+        le=512,
+        description="Threads in each worker for what has to wait; one more serves the connections.",
+    )
     status_threads: int = Field(
         default=2,
         ge=0,
@@ -63,11 +68,6 @@ class ServerSettings(Section):
         description="How long a request may wait for a thread, in milliseconds, before it is answered with "
         "503 and Retry-After, while too much is asked; questions about status and health never are. Clients "
         "give up after about 5000.",
-    )
-    scheduling: Literal["loop", "threads"] = Field(
-        default="loop",
-        description="How a worker shares its time: with `loop` one thread serves what can be answered at "
-        "once, and the others what has to wait; `threads` gives each request a thread.",
     )
     trusted_proxies: Annotated[tuple[str, ...], AfterValidator(forms.networks)] = Field(
         default=(),

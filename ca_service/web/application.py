@@ -14,7 +14,6 @@ from ca_service.authority.patience import about_to_wait
 from ca_service.web import problems
 from ca_service.web.correlation import HEADER, request_id
 from ca_service.web.overload import Overload
-from ca_service.web.pacing import LONG, PACES, paced
 from ca_service.web.shortcuts import Pending, QuickReply, Shortcut, Shortcuts, Unfinished
 
 if TYPE_CHECKING:  # these types exist for checkers alone
@@ -150,16 +149,13 @@ def _framed(
     def framed(environ: "WSGIEnvironment", start_response: "StartResponse") -> "Iterable[bytes]":
         started = perf_counter()
         name = request_id(environ)
-        long = False
         if begin is not None:
             begin(name)
 
         def start(
             status: str, headers: list[tuple[str, str]], exc_info: "OptExcInfo | None" = None
         ) -> Callable[[bytes], object]:
-            nonlocal long
             given = dict(headers)
-            long = int(given.get("Content-Length", "0")) >= LONG
             headers += [each for each in _DEFAULT_HEADERS if each[0] not in given]
             headers.append((HEADER, name))
             if record is not None:
@@ -171,7 +167,7 @@ def _framed(
             if begin is not None:
                 body.resume = partial(begin, name)
             return body
-        return paced(body) if long and PACES not in environ else body
+        return body
 
     return framed
 

@@ -93,8 +93,8 @@ def test_what_it_does_not_know_is_refused(
 
 
 def test_settings_to_compare_are_named_as_in_ca_toml(tmp_path: Path) -> None:
-    asked = parser().parse_args(["--variant", "server.threads=4,server.scheduling=turns"])
+    asked = parser().parse_args(["--variant", "server.threads=4,log.batch_size=64"])
     assert options(asked, tmp_path).variants == (
         {},
-        {"CASVC_SERVER__THREADS": "4", "CASVC_SERVER__SCHEDULING": "turns"},
+        {"CASVC_SERVER__THREADS": "4", "CASVC_LOG__BATCH_SIZE": "64"},
     )

@@ -1,8 +1,7 @@
-"""Connections of all kinds at both kinds of worker: slow, hasty, and such as close early."""
+"""Connections of all kinds at the server: slow, hasty, and such as close early."""
 
 import json
 import re
-import resource
 import socket
 import struct
 from collections.abc import Iterator
@@ -19,33 +18,11 @@ MORE_THAN_A_WORKER_TAKES = 2100
 PATIENCE = 60.0
 
 
-@pytest.fixture(scope="module", params=["loop", "threads"])
-def service(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningService]:
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
     """One worker, so that whatever holds its threads holds all there are."""
-    folder = tmp_path_factory.mktemp(request.param) / "ca"
-    environ = {"CASVC_SERVER__SCHEDULING": request.param}
-    with running(dev_service(folder, workers=1, environ=environ)) as started:
+    with running(dev_service(tmp_path_factory.mktemp("connections") / "ca", workers=1)) as started:
         yield started
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _files() -> Iterator[None]:
-    """Connections are open files of this process too."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-@pytest.fixture(autouse=True)
-def _same_worker(service: RunningService) -> Iterator[None]:
-    """No client may cost the worker, and whatever one did, the next is served."""
-    before = [process.pid for process in service.workers()]
-    yield
-    assert is_served(service)
-    assert [process.pid for process in service.workers()] == before, service.tail()
 
 
 def is_served(service: RunningService) -> bool:

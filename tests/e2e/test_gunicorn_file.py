@@ -40,8 +40,8 @@ class Served:
         return Signers(self.service.url, self.issuer, EMAIL, certificates=self.certificates)
 
 
-@pytest.fixture(params=["loop", "threads"])
-def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
     """With TLS and metrics, and workers that are replaced after every few requests."""
     trust = TlsAuthority.new("Example TLS")
     key, certificate = trust.server("127.0.0.1", tmp_path / "tls")
@@ -55,7 +55,6 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
             "CASVC_CONFIG": str(made.config),
             "CASVC_SERVER__BIND": made.bind,
             "CASVC_SERVER__WORKERS": "2",
-            "CASVC_SERVER__SCHEDULING": request.param,
             "CASVC_SERVER__MAX_REQUESTS": "40",
             "CASVC_SERVER__MAX_REQUESTS_JITTER": "20",
             "CASVC_SERVER__TLS_CERTIFICATE": str(certificate),

@@ -45,11 +45,10 @@ class Busy:
         return float(found[1]) if found else 0.0
 
 
-@pytest.fixture(scope="module", params=["loop", "threads"])
-def busy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Busy]:
-    folder = tmp_path_factory.mktemp(request.param)
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Busy]:
+    folder = tmp_path_factory.mktemp("overload")
     environ = {
-        "CASVC_SERVER__SCHEDULING": request.param,
         "CASVC_SERVER__PATIENCE_MS": str(PATIENCE_MS),
         "CASVC_METRICS__BIND": f"127.0.0.1:{free_port()}",
     }

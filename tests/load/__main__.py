@@ -26,7 +26,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--overload", type=float, default=3.0, help="overload, as a multiple of the capacity")
     parser.add_argument("--engine", choices=["sqlite", "postgresql"], default="sqlite", help="the database")
     parser.add_argument("--workers", type=int, default=cores(), help="worker processes of the service")
-    parser.add_argument("--scheduling", default="", help="[server] scheduling; the default when not given")
     parser.add_argument("--short", action="store_true", help="seconds in place of minutes, to try it out")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything measured there")
     return parser.parse_args()
@@ -39,7 +38,6 @@ def main() -> int:
         plan = Plan(6.0, 15.0, 10.0, 10.0, asked.share, asked.overload)
     else:
         plan = Plan(steady_seconds=asked.minutes * 60, share=asked.share, overload=asked.overload)
-    environ = {"CASVC_SERVER__SCHEDULING": asked.scheduling} if asked.scheduling else {}
     began = os.getloadavg()[0]
     with (
         tempfile.TemporaryDirectory(prefix="ca-service-load-") as folder,
@@ -49,7 +47,6 @@ def main() -> int:
             workers=asked.workers,
             signers=200 if asked.short else 2000,
             issued=64 if asked.short else 400,
-            environ=environ,
         ) as prepared,
     ):
         done = run(prepared, plan, lambda words: print(f"{words} …", file=sys.stderr, flush=True))

@@ -97,10 +97,3 @@ def test_gunicorn_takes_every_option_and_opens_no_socket_of_its_own(tmp_path: Pa
 def test_there_is_a_worker_for_each_core_unless_set(tmp_path: Path) -> None:
     assert worker_count(settings(tmp_path)) == len(os.sched_getaffinity(0))
     assert worker_count(settings(tmp_path, CASVC_SERVER__WORKERS="5")) == 5
-
-
-@pytest.mark.parametrize(("scheduling", "worker"), [("loop", "LoopWorker"), ("threads", "PatientWorker")])
-def test_the_settings_choose_the_worker(tmp_path: Path, scheduling: str, worker: str) -> None:
-    chosen = settings(tmp_path, CASVC_SERVER__SCHEDULING=scheduling)
-    options = server_options(chosen, after_fork=lambda: None, close=lambda: None, reload=lambda: None)
-    assert ServerApplication(lambda _environ, _start: [], options).cfg.worker_class_str == worker
