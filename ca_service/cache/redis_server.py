@@ -47,6 +47,11 @@ def connections(url: str, timeout_seconds: float) -> ConnectionPool:
         ) from error
 
 
+def drop(pool: ConnectionPool) -> None:
+    """Close the connections that nobody uses now: what is left unread on one answers the next question."""
+    pool.disconnect(inuse_connections=False)
+
+
 class RedisRateLimiter:
     """Counts in the Redis storage of `limits`.
 
@@ -102,6 +107,7 @@ class RedisRateLimiter:
         try:
             self._count("check", 1)
         except Exception as error:  # noqa: BLE001 - as in take; whoever asks reads what it was
+            drop(self._pool)
             return f"{type(error).__name__}: {ascii(str(error))[1:-1]}"
         return None
 
@@ -133,6 +139,7 @@ class RedisRateLimiter:
     def _went_away(self, error: Exception) -> None:
         self._observer.count(UNAVAILABLE, reason="away")
         self._observer.count(ERROR, use="limits", reason="away")
+        drop(self._pool)
         with self._lock:
             first, self._away = not self._away, True
             self._ask_again = self._clock() + PAUSE_SECONDS
@@ -150,4 +157,5 @@ class RedisRateLimiter:
     def _nonsense(self, what: str) -> None:
         self._observer.count(UNAVAILABLE, reason="nonsense")
         self._observer.count(ERROR, use="limits", reason="nonsense")
+        drop(self._pool)
         _LOG.debug("Redis answered a rate limit with %s", what)

@@ -14,7 +14,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from ca_service.authority.ports import Observer
-from ca_service.cache.redis_server import ERROR, PAUSE_SECONDS, TIMEOUT_SECONDS, connections
+from ca_service.cache.redis_server import ERROR, PAUSE_SECONDS, TIMEOUT_SECONDS, connections, drop
 from ca_service.cache.wake_ups import MemoryWakeUps
 
 CHANNEL_PREFIX = "casvc:wake"
@@ -74,12 +74,15 @@ class RedisWakeUps:
             self._observer.count(ERROR, use="wake-ups", reason="pause")
             return
         try:
-            self._redis.publish(self.channel, b"")
+            reached: object = self._redis.publish(self.channel, b"")
         except ResponseError as error:
             self._trouble("nonsense", error)
         except Exception as error:  # noqa: BLE001 - whatever a foreign server makes the library do, its caller's work is done
             self._send_again = self._clock() + PAUSE_SECONDS
             self._trouble("away", error)
+        else:
+            if not isinstance(reached, int):
+                self._trouble("nonsense", TypeError("no number"))
 
     def wait(self, seconds: float) -> bool:
         """Sleep until woken, or for so long; see ports.WakeUps."""
@@ -150,6 +153,7 @@ class RedisWakeUps:
 
     def _trouble(self, reason: str, error: Exception) -> None:
         self._observer.count(ERROR, use="wake-ups", reason=reason)
+        drop(self._sending)
         _LOG.debug("a wake-up could not be sent: %s", type(error).__name__)
 
     def lost(self, error: Exception, *, first: bool) -> None:
