@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Self
 
 from cryptography import x509
 
-from tests.support.cluster import LIMIT, Cluster, Load, question, somebody, verdict
+from tests.support.cluster import LIMIT, NOT_COPIED, Cluster, Load, question, somebody, verdict
 from tests.support.processes import http, wait_until
 from tests.support.signing import Issued
 from tests.support.verifier import crl_url, ocsp_get_url
@@ -23,6 +24,16 @@ def test_both_are_ready_and_tell_strangers_no_paths_and_no_addresses(cluster: Cl
         assert status == 200
         assert set(document["checks"].values()) == {"ok"}
         assert {"database", "redis", "log", "high-water mark", "issuing keys"} == set(document["checks"])
+
+
+def test_the_second_was_made_as_the_guide_says(cluster: Cluster) -> None:
+    guide = Path(__file__).parents[2] / "docs" / "how-to" / "run-several-nodes.md"
+    left_out = " ".join(f"--exclude=./{name}" for name in NOT_COPIED)
+    assert f"tar -C /srv/ca {left_out} -cf - ." in guide.read_text()
+    one, two = (node.service.directory for node in cluster.nodes)
+    assert not (two / "offline").exists()
+    assert (two / "private" / "issuing.key").read_bytes() == (one / "private" / "issuing.key").read_bytes()
+    assert (two / "private" / "issuing.key").stat().st_mode & 0o077 == 0
 
 
 def test_both_issue_at_once_into_one_log_without_a_gap(cluster: Cluster) -> None:
