@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from scripts.benchmark.asking import signing_requests
-from scripts.benchmark.floor import Floor
+from scripts.benchmark.floor import BusyFloor
 from scripts.benchmark.plan import ENGINES, NAMES, Goal, Options, Result, Row, middle
 from scripts.benchmark.server import founded, load, service_of, warmed
 from scripts.benchmark.turns import Turn, in_turns, progress
@@ -46,8 +46,8 @@ def issuance(options: Options) -> Result:
     """A row for each engine, number of workers, variant and number of clients, measured in turns."""
     engines = options.engines or ENGINES
     clients = options.clients or CLIENTS
-    floor = Floor()
     with ExitStack() as stack:
+        floor = stack.enter_context(BusyFloor())
         servers = _started(stack, options, engines, max(clients))
         cells = [Cell(*key, count) for key in servers for count in clients]
 
@@ -60,7 +60,7 @@ def issuance(options: Options) -> Result:
     return Result(
         "Server CPU for a certificate, × the floor: durable log, gunicorn",
         [
-            _floor_row(turns),
+            _floor_row(turns, floor.alone),
             *(certificate_row(str(cell), turns[cell], _GOALS[cell.engine]) for cell in cells),
         ],
     )
@@ -133,14 +133,16 @@ def certificate_row(name: str, turns: Sequence[Turn[dict[str, float]]], goal: Go
     )
 
 
-def _floor_row(turns: Mapping[Cell, Sequence[Turn[dict[str, float]]]]) -> Row:
+def _floor_row(turns: Mapping[Cell, Sequence[Turn[dict[str, float]]]], alone: Sequence[float]) -> Row:
     floors = [each for cell in turns.values() for turn in cell for each in (turn.before, turn.after)]
     operations = {name: statistics.median(each[name] for each in floors) for name in floors[0]}
-    note = ", ".join(f"{name} {spent:.0f}" for name, spent in operations.items())
+    by_itself = statistics.median(alone)
+    parts = ", ".join(f"{name} {spent:.0f}" for name, spent in operations.items())
+    note = f"on all cores at once; {by_itself:.0f} on one alone; {parts}"
     return middle(
         "floor: five operations",
         [sum(each.values()) for each in floors],
         "µs CPU",
         note=note,
-        facts={f"{name}_us": spent for name, spent in operations.items()},
+        facts={"alone_us": by_itself, **{f"{name}_us": spent for name, spent in operations.items()}},
     )

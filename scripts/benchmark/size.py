@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from scripts.benchmark.asking import issued_certificates, signing_requests
-from scripts.benchmark.floor import Floor
+from scripts.benchmark.floor import BusyFloor
 from scripts.benchmark.issuance import certificate_row, ratios
 from scripts.benchmark.plan import NAMES, Goal, Options, Result, Row, middle
 from scripts.benchmark.populated import in_environment, populated
@@ -29,10 +29,10 @@ def size(options: Options) -> Result:
     sizes = sorted(options.sizes or SIZES)
     workers = options.plan(options.folder).workers
     clients = max(options.clients or (_CLIENTS,))
-    floor = Floor()
     folder = options.folder / "size"
     folder.mkdir()
     with ExitStack() as stack:
+        floor = stack.enter_context(BusyFloor())
         issuer = stack.enter_context(LocalIssuer())
         postgres = stack.enter_context(LocalPostgres(durable=True)) if engine == "postgresql" else None
         services = {}
