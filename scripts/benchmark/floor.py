@@ -66,7 +66,7 @@ class BusyFloor:
             other.start()
             self._others.append((ours, other))
         self.alone: list[float] = []
-        """What all five cost one core while the others had nothing to do of ours, each time it was measured."""
+        """What all five cost one core while the others were idle, each time it was measured."""
 
     def __enter__(self) -> Self:
         return self
