@@ -42,7 +42,7 @@ class Connection:
                 raise ConnectionResetError("closed without an answer") from None
             try:
                 status, retry_after, octets = self._exchange(request)
-            except EOFError:
+            except (ConnectionError, EOFError):
                 self.close()
                 raise ConnectionResetError("closed without an answer, twice") from None
         except OSError:
