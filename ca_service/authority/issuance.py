@@ -4,12 +4,13 @@ The order is *decide, record, sign, record, release*: a certificate that is out 
 always known to OCSP, whatever dies in between.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from time import perf_counter
+from typing import TypeVar
 
 from ca_service.authority.admission import Admission, token_use
 from ca_service.authority.authorities import Authorities
@@ -41,6 +42,8 @@ from ca_service.pki.profile import (
 )
 from ca_service.pki.sct import encode_sct, encode_sct_list, leaf_index_extensions
 from ca_service.vocabulary import LeafIndex, LogId, Serial
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,31 +177,32 @@ class Issuance:
         Unavailable when the log, the database or the issuer's keys cannot be had; nothing is released then.
         """
         with self._counted():
-            decided = self._decided(token, key, attempt or Attempt(self._elapsed()))
-            return self._finished(
-                decided, self._sequencer.append(decided.entry, self._left(decided.answer_by))
-            )
+            decided = _done(self._deciding(token, key, attempt or Attempt(self._elapsed())))
+            sequenced = self._sequencer.append(decided.entry, self._left(decided.answer_by))
+            return _done(self._finishing(decided, sequenced))
 
-    def begin(
+    def prepare(
         self, token: str, key: PublicKeyProof | CsrProof, attempt: Attempt, done: Callable[[], None]
-    ) -> Underway:
+    ) -> Generator[None, None, Underway]:
         """The same without waiting for the log: `done` is called, in another thread, when `finish` may be.
 
-        What was begun is stored once `flush` is called. Raises as `issue` does, and WouldWait in a thread
-        that may not wait; `issue` with the same `attempt` then goes on.
+        It is done in steps, so that many can take each of them one after the other, while what it needs is
+        in the processor's caches. What was prepared is stored once `flush` is called. Raises as `issue` does,
+        and WouldWait in a thread that may not wait; `issue` with the same `attempt` then goes on.
         """
         with self._counted():
-            decided = self._decided(token, key, attempt)
+            decided = yield from self._deciding(token, key, attempt)
             return Underway(decided, self._sequencer.submit(decided.entry, done))
 
     def flush(self) -> None:
-        """Let the log store what was begun."""
+        """Let the log store what was prepared."""
         self._sequencer.begin()
 
-    def finish(self, underway: Underway) -> IssuedChain:
-        """Return what was begun, after `done`, or later than ANSWER_SECONDS; raises as `issue` does.
+    def finish(self, underway: Underway) -> Generator[None, None, IssuedChain]:
+        """Release what was prepared, in steps, after `done` or when nobody waits longer.
 
-        Raises WouldWait in a thread that may not wait when the log has just changed; call it in another.
+        Raises as `issue` does, and WouldWait in a thread that may not wait when the log has just changed:
+        call it in another.
         """
         with self._counted():
             decided = underway.decided
@@ -207,7 +211,7 @@ class Issuance:
             except LogClosed:
                 about_to_wait()
                 sequenced = self._sequencer.append(decided.entry, self._left(decided.answer_by))
-            return self._finished(decided, sequenced)
+            return (yield from self._finishing(decided, sequenced))
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -217,7 +221,9 @@ class Issuance:
             self._observer.count("certificate_refused", reason=error.reason)
             raise
 
-    def _decided(self, token: str, key: PublicKeyProof | CsrProof, attempt: Attempt) -> Decided:
+    def _deciding(
+        self, token: str, key: PublicKeyProof | CsrProof, attempt: Attempt
+    ) -> Generator[None, None, Decided]:
         started = self._elapsed()
         answer_by = attempt.started + ANSWER_SECONDS
         # (0) Nothing is signed when the database was rolled back; the sequencer asks again under its lock.
@@ -230,9 +236,11 @@ class Issuance:
             if self._admission is not None:
                 attempt.allowance = self._admission.admit(verified)
             attempt.verified = verified
+            yield
         principal = principal_for(verified)
         # (2) For which key, and does the caller hold its private half?
         client_key = self._proven_key(key, principal)
+        yield
         # (3) A quick refusal for the blocked; the sequencer checks again under the lock that blocking takes.
         key_sha256 = client_key.key_sha256
         self._blocks.check(principal.subject, principal.oidc_issuer, principal.oidc_subject, key_sha256)
@@ -244,6 +252,7 @@ class Issuance:
         precertificate = build_precertificate(authority, profile)
         built = self._elapsed()
         self._observer.duration("precertificate", built - decided)
+        yield
         entry = PendingCertificate(
             serial=profile.serial,
             authority_key=authority.key_id,
@@ -262,7 +271,7 @@ class Issuance:
         )
         return Decided(entry, authority, precertificate, attempt.allowance, answer_by, built)
 
-    def _finished(self, decided: Decided, sequenced: Sequenced) -> IssuedChain:
+    def _finishing(self, decided: Decided, sequenced: Sequenced) -> Generator[None, None, IssuedChain]:
         # (5) It is durable in the log, and known to OCSP, before anybody can hold it.
         logged = self._elapsed()
         self._observer.duration("log", logged - decided.built)
@@ -273,9 +282,11 @@ class Issuance:
             leaf_index_extensions(sequenced.leaf_index),
             self._sign_with_log_key(sequenced.log_id, sequenced.leaf),
         )
+        yield
         authority = decided.authority
         certificate = build_certificate(authority, decided.precertificate, encode_sct_list([sct]))
         self._observer.duration("certificate", self._elapsed() - logged)
+        yield
         self._observer.count("certificate_issued")
         return IssuedChain(
             certificates=(certificate_pem(certificate), *authority.chain_pems),
@@ -325,6 +336,16 @@ class Issuance:
             ),
             shard,
         )
+
+
+def _done(steps: Generator[None, None, _Result]) -> _Result:
+    """Take all steps at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: _Result = end.value
+            return result
 
 
 def shard_name(issued_at: int, serial: int, subshards: int) -> str:

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from gunicorn.http.body import LengthReader
@@ -98,6 +99,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         self.arrived: deque[Connection] = deque()
         # Those that a thread reads from, since when.
         self.threaded: dict[Connection, float] = {}
+        self.preparing: list[tuple[Exchange, Pending]] = []
         self.underway: dict[Exchange, Pending] = {}
         self.unflushed: dict[Callable[[], None], None] = {}
         self.prepared = 0
@@ -193,8 +195,8 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
                 self._came(connection)
         while self.returned:
             self._settle(*self.returned.popleft())
-        while self.stored:
-            self._finish(self.stored.popleft())
+        if self.stored:
+            self._finish()
         for _ in range(min(len(self.arrived), _TOGETHER)):
             connection = self.arrived.popleft()
             if self.underway and self._is_gathered(connection):
@@ -204,6 +206,8 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         if self.held and (not self.underway or time.monotonic() >= self.hold_until):
             while self.held:
                 self._serve(self.held.popleft())
+        if self.preparing:
+            self._prepare()
         if self.unflushed and (not self.arrived or self.prepared >= _TOGETHER):
             flushes, self.unflushed, self.prepared = self.unflushed, {}, 0
             self.hold_until = time.monotonic() + _HOLD_SECONDS
@@ -258,7 +262,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         """Answer a request now, or begin to, or let a thread do it that may wait."""
         if not connection.whole:
             self.threaded[connection] = time.monotonic()
-            self.jobs.put(lambda: self._serve_waiting(connection, None))
+            self.jobs.put(partial(self._serve_waiting, connection, None))
             return
         exchange: Exchange | None = None
         try:
@@ -270,43 +274,68 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
             with at_once():
                 body = self.wsgi(exchange.environ, exchange.response.start_response)
             if isinstance(body, Pending):
-                self._await(exchange, body)
+                self.preparing.append((exchange, body))
                 return
             goes_on = self._reply(exchange, body)
         except WouldWait:
-            waiting = exchange
-            self.jobs.put(lambda: self._serve_waiting(connection, waiting))
+            self.jobs.put(partial(self._serve_waiting, connection, exchange))
         except Exception as error:  # noqa: BLE001 - told apart, by a thread that may wait
-            failed = error
-            self.jobs.put(lambda: self._fail(connection, failed))
+            self.jobs.put(partial(self._fail, connection, error))
         else:
             self._settle(connection, goes_on)
 
-    def _await(self, exchange: Exchange, pending: Pending) -> None:
-        exchange.answer_by = exchange.connection.since + ANSWER_SECONDS
-        self.underway[exchange] = pending
-        self.unflushed[pending.flush] = None
-        self.prepared += 1
-        if len(self.gathering) < _CALLS:
-            self.gathering.add(exchange.connection.call)
-
-    def _finish(self, exchange: Exchange) -> None:
-        """Send the reply to a request that the log has dealt with, or has not in time."""
-        pending = self.underway.pop(exchange, None)
-        if pending is None:
-            return  # it was given up before
-        connection = exchange.connection
-        try:
+    def _prepare(self) -> None:
+        """Lead what waits for the log on to there: all of it step by step, for the sake of the caches."""
+        preparing, self.preparing = self.preparing, []
+        while preparing:
+            going = []
             with at_once():
-                body = pending.finish()
-            goes_on = self._reply(exchange, body)
-        except WouldWait:
-            self.jobs.put(lambda: self._finish_waiting(exchange, pending))
-        except Exception as error:  # noqa: BLE001 - as above
-            failed = error
-            self.jobs.put(lambda: self._fail(connection, failed))
-        else:
-            self._settle(connection, goes_on)
+                for exchange, pending in preparing:
+                    try:
+                        if not pending.advance():
+                            going.append((exchange, pending))
+                            continue
+                    except WouldWait:
+                        pending.over()
+                        self.jobs.put(partial(self._serve_waiting, exchange.connection, exchange))
+                        continue
+                    exchange.answer_by = exchange.connection.since + ANSWER_SECONDS
+                    self.underway[exchange] = pending
+                    if pending.failed:
+                        self.stored.append(exchange)
+                        continue
+                    self.unflushed[pending.flush] = None
+                    self.prepared += 1
+                    if len(self.gathering) < _CALLS:
+                        self.gathering.add(exchange.connection.call)
+            preparing = going
+
+    def _finish(self) -> None:
+        """Send the replies to requests that the log has dealt with, or has not in time, as together."""
+        finishing = []
+        while self.stored:
+            exchange = self.stored.popleft()
+            pending = self.underway.pop(exchange, None)
+            if pending is not None:  # else it was given up before
+                finishing.append((exchange, pending))
+        while finishing:
+            going = []
+            for exchange, pending in finishing:
+                connection = exchange.connection
+                try:
+                    with at_once():
+                        body = pending.finish()
+                    if body is None:
+                        going.append((exchange, pending))
+                        continue
+                    goes_on = self._reply(exchange, body)
+                except WouldWait:
+                    self.jobs.put(partial(self._finish_waiting, exchange, pending))
+                except Exception as error:  # noqa: BLE001 - told apart, by a thread that may wait
+                    self.jobs.put(partial(self._fail, connection, error))
+                else:
+                    self._settle(connection, goes_on)
+            finishing = going
 
     def _settle(self, connection: Connection, goes_on: bool) -> None:
         """After a reply: send the rest of it, wait for the next request, or hang up."""
@@ -364,7 +393,7 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         """Give up what takes too long; with `room` the connection that waits longest for a request."""
         for exchange in [each for each in self.underway if each.answer_by <= now]:
             self.underway[exchange].withdraw()
-            self._finish(exchange)
+            self.stored.append(exchange)
         for connection, since in list(self.threaded.items()):
             if now > since + READING_SECONDS:
                 # Its reads end now; what it is answered is still sent. Not the method of a TLS socket, which
@@ -472,7 +501,9 @@ class LoopWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def _finish_waiting(self, exchange: Exchange, pending: Pending) -> None:
         try:
-            goes_on = self._reply(exchange, pending.finish())
+            while (body := pending.finish()) is None:
+                pass
+            goes_on = self._reply(exchange, body)
         except Exception as error:  # noqa: BLE001 - told apart there
             self._fail(exchange.connection, error)
         else:

@@ -111,17 +111,15 @@ def _with_shortcuts(app: Flask, shortcuts: Shortcuts) -> "WSGIApplication":
             about_to_wait()
             return usual(environ, start_response)
         if isinstance(reply, Unfinished):
-            return Pending(reply, partial(finished, environ, start_response, reply))
+            return Pending(reply, partial(finished, environ, start_response))
         return begun(start_response, reply)
 
     def finished(
-        environ: "WSGIEnvironment", start_response: "StartResponse", unfinished: Unfinished
+        environ: "WSGIEnvironment", start_response: "StartResponse", outcome: QuickReply | Exception
     ) -> "Iterable[bytes]":
-        try:
-            reply = unfinished.finish()
-        except Exception as error:  # noqa: BLE001 - as above
-            return _answered(app, error, environ)(environ, start_response)
-        return begun(start_response, reply)
+        if isinstance(outcome, Exception):
+            return _answered(app, outcome, environ)(environ, start_response)
+        return begun(start_response, outcome)
 
     def begun(start_response: "StartResponse", reply: QuickReply) -> "Iterable[bytes]":
         length = ("Content-Length", str(len(reply.body)))

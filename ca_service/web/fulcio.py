@@ -4,7 +4,7 @@ Both generations are here: /api/v2 (JSON, 200) for cosign 3, sigstore-python and
 /api/v1 (PEM, 201) for cosign 2 and gitsign. What they share is `Issuance`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from io import BytesIO
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
@@ -48,18 +48,18 @@ class Issues(Protocol):
         """Check token and proof and return the logged certificate with its chain; raises CAError."""
         ...
 
-    def begin(
+    def prepare(
         self, token: str, key: PublicKeyProof | CsrProof, attempt: Attempt, done: Callable[[], None]
-    ) -> Underway:
+    ) -> Generator[None, None, Underway]:
         """The same without waiting for the log: see authority.issuance.Issuance."""
         ...
 
     def flush(self) -> None:
-        """Let the log store what was begun."""
+        """Let the log store what was prepared."""
         ...
 
-    def finish(self, underway: Underway) -> IssuedChain:
-        """Return what was begun; raises CAError."""
+    def finish(self, underway: Underway) -> Generator[None, None, IssuedChain]:
+        """Release what was prepared; raises CAError."""
         ...
 
 
@@ -115,7 +115,7 @@ def blueprint(issuance: Issues, trust: Chains, issuers: Callable[[], IssuerDirec
 def shortcuts(issuance: Issues, max_body: int) -> Sequence[Shortcut]:
     """The call for a certificate, past Flask, for bodies whose length is given and at most `max_body`."""
 
-    def answer(environ: "WSGIEnvironment") -> QuickReply | Unfinished | None:
+    def answer(environ: "WSGIEnvironment") -> QuickReply | Unfinished[Underway] | None:
         length = environ.get("CONTENT_LENGTH", "")
         if not (length.isascii() and length.isdigit() and int(length) <= max_body):
             return None
@@ -130,12 +130,15 @@ def shortcuts(issuance: Issues, max_body: int) -> Sequence[Shortcut]:
         done = environ.get(DONE)
         if done is None:
             return released(issuance.issue(token, key, attempt))
-        underway = issuance.begin(token, key, attempt, done)
+        return Unfinished(
+            issuance.prepare(token, key, attempt, done),
+            finish,
+            issuance.flush,
+            lambda each: each.ticket.withdraw(),
+        )
 
-        def finish() -> QuickReply:
-            return released(issuance.finish(underway))
-
-        return Unfinished(finish, issuance.flush, underway.ticket.withdraw)
+    def finish(underway: Underway) -> Generator[None, None, QuickReply]:
+        return released((yield from issuance.finish(underway)))
 
     def released(chain: IssuedChain) -> QuickReply:
         headers = (("Cache-Control", NEVER_CACHED), *_allowance(chain), *FROM_ANYWHERE)

@@ -7,9 +7,11 @@ Where the server can come back to a request (it says so with DONE in the environ
 for the log answers Unfinished, and the thread is free for others meanwhile.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ca_service.authority.patience import WouldWait
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -29,42 +31,91 @@ class QuickReply:
     body: bytes
 
 
+Prepared = TypeVar("Prepared")
+
+
 @dataclass(frozen=True, slots=True)
-class Unfinished:
-    """A reply that waits: `finish` gives it after DONE was called, or an error when it was not.
+class Unfinished(Generic[Prepared]):
+    """A reply that waits: steps before that, and after DONE was called, or nobody waits longer, steps to it.
 
     `flush` is called when nothing else is about to join it, `withdraw` when nobody waits any more.
     """
 
-    finish: Callable[[], QuickReply]
+    prepare: Generator[None, None, Prepared]
+    finish: Callable[[Prepared], Generator[None, None, QuickReply]]
     flush: Callable[[], None]
-    withdraw: Callable[[], None]
+    withdraw: Callable[[Prepared], None]
 
 
 class Pending:
-    """The body of a reply that is not there yet: what a WSGI application returns to such a server."""
+    """The body of a reply that is not there yet: what a WSGI application returns to such a server.
 
-    def __init__(self, unfinished: Unfinished, answer: Callable[[], Iterable[bytes]]) -> None:
+    Many of them can be led on together, each by one step after the other: what a step needs is then in the
+    processor's caches.
+    """
+
+    def __init__(
+        self, unfinished: Unfinished[Any], answer: Callable[[QuickReply | Exception], Iterable[bytes]]
+    ) -> None:
         """Take what is waited for, and what then calls `start_response` and gives the body."""
         self.flush = unfinished.flush
-        self.withdraw = unfinished.withdraw
+        self.failed = False
+        """Whether it need not wait any more: `finish` tells why."""
+        self.resume: Callable[[], None] = _nothing
+        self.over: Callable[[], None] = _nothing
+        self._unfinished = unfinished
         self._answer = answer
-        self.resume: Callable[[], None] | None = None
-        self.over: Callable[[], None] | None = None
+        self._prepared: Any = None
+        self._finishing: Generator[None, None, QuickReply] | None = None
+        self._outcome: QuickReply | Exception | None = None
 
-    def finish(self) -> Iterable[bytes]:
-        """Begin the reply and return its body; it raises what an application may raise."""
-        if self.resume is not None:
-            self.resume()
+    def advance(self) -> bool:
+        """Take a step towards the wait, and say whether it was the last; may raise WouldWait."""
+        self.resume()
         try:
-            return self._answer()
-        finally:
-            if self.over is not None:
-                self.over()
+            next(self._unfinished.prepare)
+        except StopIteration as end:
+            self._prepared = end.value
+        except Exception as error:  # noqa: BLE001 - the application's handlers answer it
+            self.failed, self._outcome = True, error
+        else:
+            return False
+        return True
+
+    def withdraw(self) -> None:
+        """Wait no longer."""
+        self._unfinished.withdraw(self._prepared)
+
+    def finish(self) -> Iterable[bytes] | None:
+        """Take a step towards the reply: its body, or None as long as there are others.
+
+        May raise WouldWait, and is then to be called in a thread that may wait.
+        """
+        self.resume()
+        if self._outcome is None:
+            if self._finishing is None:
+                self._finishing = self._unfinished.finish(self._prepared)
+            try:
+                next(self._finishing)
+            except StopIteration as end:
+                self._outcome = end.value
+            except WouldWait:
+                self._finishing = None
+                raise
+            except Exception as error:  # noqa: BLE001 - as above
+                self._outcome = error
+        if self._outcome is None:
+            return None
+        self.over()
+        return self._answer(self._outcome)
 
     def __iter__(self) -> Iterator[bytes]:
         """Refuse to be sent as a body."""
         raise TypeError("this reply is not there yet: finish it first")
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +125,7 @@ class Shortcut:
     method: str
     path: str
     route: str
-    answer: Callable[["WSGIEnvironment"], QuickReply | Unfinished | None]
+    answer: Callable[["WSGIEnvironment"], QuickReply | Unfinished[Any] | None]
 
 
 class Shortcuts:

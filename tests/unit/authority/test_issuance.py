@@ -1,7 +1,9 @@
 """Nothing is released that is not durable in the log first, and what is released is what the profile says."""
 
 import threading
+from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import pytest
 from cryptography import x509
@@ -24,6 +26,8 @@ from tests.unit.authority.conftest import (
     fresh_key_proof,
     leaf_of,
 )
+
+Result = TypeVar("Result")
 
 
 def test_a_certificate_is_in_the_log_at_the_index_its_sct_names(small: SmallAuthority) -> None:
@@ -149,13 +153,22 @@ def test_a_shard_is_month_of_issue_and_sub_shard(
     assert shard_name(int(moment.timestamp()), serial, subshards) == name
 
 
+def to_the_end(steps: Generator[None, None, Result]) -> Result:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+
 def test_a_certificate_that_was_begun_is_released_once_it_is_in_the_log(small: SmallAuthority) -> None:
     issuance, stored = small.issuance(), threading.Event()
-    underway = issuance.begin("token", fresh_key_proof(), Attempt(0.0), stored.set)
+    underway = to_the_end(issuance.prepare("token", fresh_key_proof(), Attempt(0.0), stored.set))
     assert small.reader.head().tree_size == 0, "nothing is written before it is said"
     issuance.flush()
     assert stored.wait(60)
-    issued = issuance.finish(underway)
+    issued = to_the_end(issuance.finish(underway))
     assert small.reader.head().tree_size == 1
     assert issued.leaf_index == 0
     assert small.observer.events["certificate_issued"] == 1
@@ -163,10 +176,10 @@ def test_a_certificate_that_was_begun_is_released_once_it_is_in_the_log(small: S
 
 def test_what_was_begun_and_given_up_is_refused_and_never_stored(small: SmallAuthority) -> None:
     issuance = small.issuance()
-    underway = issuance.begin("token", fresh_key_proof(), Attempt(0.0), lambda: None)
+    underway = to_the_end(issuance.prepare("token", fresh_key_proof(), Attempt(0.0), lambda: None))
     underway.ticket.withdraw()
     with pytest.raises(LogUnavailable):
-        issuance.finish(underway)
+        to_the_end(issuance.finish(underway))
     issuance.flush()
     small.issue()
     assert small.reader.head().tree_size == 1
@@ -185,7 +198,7 @@ def test_what_would_wait_is_begun_anew_without_asking_for_the_token_again(small:
     attempt = Attempt(issuance._elapsed())
     # The shard of a serial's CRL is new, and storing it is a wait.
     with pytest.raises(WouldWait), at_once():
-        issuance.begin("token", fresh_key_proof(), attempt, lambda: None)
+        to_the_end(issuance.prepare("token", fresh_key_proof(), attempt, lambda: None))
     assert issuance.issue("token", fresh_key_proof(), attempt).leaf_index == 0
     assert asked == ["token"]
     assert small.observer.events["certificate_refused"] == 0

@@ -1,6 +1,6 @@
 """One application with every blueprint, over fakes that keep the authority's contracts in memory."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -81,15 +81,15 @@ class FakeIssuance:
             raise self.trouble
         return IssuedChain(certificates=self.chain, serial=Serial(1), leaf_index=LeafIndex(0))
 
-    def begin(
+    def prepare(
         self, token: str, key: PublicKeyProof | CsrProof, attempt: Attempt, done: Callable[[], None]
-    ) -> Underway:
+    ) -> Generator[None, None, Underway]:
         raise AssertionError("no test here is a server that can come back to a request")
 
     def flush(self) -> None:
         raise AssertionError("nothing was begun")
 
-    def finish(self, underway: Underway) -> IssuedChain:
+    def finish(self, underway: Underway) -> Generator[None, None, IssuedChain]:
         raise AssertionError("nothing was begun")
 
 
