@@ -15,9 +15,10 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
+from ca_service.cli.connection_keeper import SILENCE_SECONDS
 from ca_service.cli.draining import bar_when_closed
 from ca_service.cli.group import explained
-from ca_service.cli.worker import SILENCE_SECONDS, LoopWorker
+from ca_service.cli.worker import LoopWorker
 from ca_service.errors import ConfigurationError
 from ca_service.settings import Settings
 from ca_service.telemetry.tracebacks import log_uncaught
