@@ -4,7 +4,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,8 @@ from types import TracebackType
 from typing import Self
 
 import psycopg
+
+from tests.support.processes import free_port
 
 _USER = "ca"
 
@@ -46,8 +47,7 @@ class LocalPostgres:
             os.chown(self.folder, owner.pw_uid, owner.pw_gid)
         initdb = [program("initdb"), "-D", str(data), "-U", _USER, "--auth=trust", "--no-sync"]
         self._run([*initdb, "--encoding=UTF8", "--locale=C.UTF-8"])
-        with socket.create_server(("127.0.0.1", 0)) as reserved:
-            self.port = reserved.getsockname()[1]
+        self.port = free_port()
         self.start()
         return self
 

@@ -1,7 +1,9 @@
 """A real ca-service in its own processes, on a free loopback port and in a directory of its own."""
 
 import contextlib
+import itertools
 import os
+import random
 import re
 import signal
 import socket
@@ -23,6 +25,9 @@ CA_SERVICE = Path(sys.executable).parent / "ca-service"
 _PATIENCE = 60.0
 _START_SECONDS = 120.0
 _STOP_SECONDS = 120.0
+_FIRST_PORT, _RANGE_PORTS, _PORT_RANGES = 12_000, 5_000, 4
+_offset = random.SystemRandom().randrange(_RANGE_PORTS)
+_ports = itertools.count()
 T = TypeVar("T")
 
 
@@ -31,11 +36,22 @@ class NotReady(AssertionError):
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """A TCP port of 127.0.0.1 that nothing listens on now, and that no client's connection will take.
+
+    It is below those that Linux gives to outgoing connections, and of a range that only this one of the
+    processes has which share a run of the tests.
+    """
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % _PORT_RANGES
+    first = _FIRST_PORT + number * _RANGE_PORTS
+    for _ in range(1000):
+        port = first + (_offset + next(_ports)) % _RANGE_PORTS
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
         return port
+    raise RuntimeError(f"no free port from {first} on")
 
 
 def http() -> requests.Session:

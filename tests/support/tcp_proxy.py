@@ -7,6 +7,8 @@ import threading
 from types import TracebackType
 from typing import Self
 
+from tests.support import true_sockets
+
 
 class TcpProxy:
     """Started by `with`; forwards from a port of its own to 127.0.0.1:`port`."""
@@ -52,7 +54,7 @@ class TcpProxy:
     def _accept(self) -> None:
         while True:
             try:
-                client, _ = self._listener.accept()
+                client, _ = true_sockets.accept(self._listener)
             except OSError:
                 return
             threading.Thread(target=self._serve, args=(client,), name="tcp-proxy", daemon=True).start()
@@ -62,7 +64,7 @@ class TcpProxy:
             self._passing.wait()
             if self._dead or self._ended:
                 return
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._to)) as server:
+            with contextlib.suppress(OSError), true_sockets.connect(self._to) as server:
                 pair = (client, server)
                 self._pairs.add(pair)
                 try:
