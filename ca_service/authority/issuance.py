@@ -108,6 +108,8 @@ class Decided:
     precertificate: Precertificate
     allowance: Allowance | None
     answer_by: float
+    started: float
+    decided: float
     built: float
 
 
@@ -178,6 +180,7 @@ class Issuance:
         """
         with self._counted():
             decided = _done(self._deciding(token, key, attempt or Attempt(self._elapsed())))
+            self._note_times(decided)
             sequenced = self._sequencer.append(decided.entry, self._left(decided.answer_by))
             return _done(self._finishing(decided, sequenced))
 
@@ -192,7 +195,9 @@ class Issuance:
         """
         with self._counted():
             decided = yield from self._deciding(token, key, attempt)
-            return Underway(decided, self._sequencer.submit(decided.entry, done))
+            underway = Underway(decided, self._sequencer.submit(decided.entry, done))
+            self._note_times(decided)
+            return underway
 
     def flush(self) -> None:
         """Let the log store what was prepared."""
@@ -245,13 +250,11 @@ class Issuance:
         key_sha256 = client_key.key_sha256
         self._blocks.check(principal.subject, principal.oidc_issuer, principal.oidc_subject, key_sha256)
         decided = self._elapsed()
-        self._observer.duration("decide", decided - started)
 
         # (4) The precertificate, with the URLs that its status will be asked at for years.
         authority, profile, shard = self._profile(principal, client_key, answer_by)
         precertificate = build_precertificate(authority, profile)
         built = self._elapsed()
-        self._observer.duration("precertificate", built - decided)
         yield
         entry = PendingCertificate(
             serial=profile.serial,
@@ -269,7 +272,14 @@ class Issuance:
             crl_shard=shard,
             token_use=token_use(token, verified) if self._policy.single_use_tokens else None,
         )
-        return Decided(entry, authority, precertificate, attempt.allowance, answer_by, built)
+        return Decided(
+            entry, authority, precertificate, attempt.allowance, answer_by, started, decided, built
+        )
+
+    def _note_times(self, decided: Decided) -> None:
+        # Once it is sure that it is not begun anew.
+        self._observer.duration("decide", decided.decided - decided.started)
+        self._observer.duration("precertificate", decided.built - decided.decided)
 
     def _finishing(self, decided: Decided, sequenced: Sequenced) -> Generator[None, None, IssuedChain]:
         # (5) It is durable in the log, and known to OCSP, before anybody can hold it.

@@ -191,7 +191,13 @@ class SqlBlocks:
         """Raise IdentityBlocked when one of them is blocked now; StoreUnavailable when it cannot be known."""
         if self._lately.is_due():
             self.refresh()
-        self._known.check(subject, oidc_issuer, oidc_subject, key_sha256, self._clock() // 1000)
+        now = self._clock() // 1000
+        try:
+            self._known.check(subject, oidc_issuer, oidc_subject, key_sha256, now)
+        except IdentityBlocked:
+            # It may have been lifted since; that counts at once.
+            self.refresh()
+            self._known.check(subject, oidc_issuer, oidc_subject, key_sha256, now)
 
     def refresh(self) -> None:
         """Make what `check` goes by that of this moment; raises StoreUnavailable."""

@@ -108,3 +108,14 @@ def test_who_blocked_and_unblocked_stands_in_the_audit(
     ]  # fmt: skip
     assert '"reason":"stolen"' in audit.records()[0].detail
     assert audit.verify().sequence == 2
+
+
+def test_a_block_that_was_lifted_refuses_nobody_by_an_old_list(
+    blocks: SqlBlocks, database: Database, clock: SettableClock
+) -> None:
+    elsewhere = SqlBlocks(database, clock, fresh_ms=3_600_000)
+    stands = blocks.add(Block(oidc_subject="1234"), ACTOR)
+    with pytest.raises(IdentityBlocked):
+        elsewhere.check(DEV, ISSUER, "1234", KEY)
+    blocks.remove(stands.number, "it was not stolen", ACTOR)
+    elsewhere.check(DEV, ISSUER, "1234", KEY)

@@ -15,5 +15,9 @@ def accept(listener: socket.socket) -> tuple[socket.socket, object]:
 def connect(port: int) -> socket.socket:
     """A connection to 127.0.0.1:`port`."""
     connection = _Socket(socket.AF_INET, socket.SOCK_STREAM)
-    connection.connect(("127.0.0.1", port))
+    try:
+        connection.connect(("127.0.0.1", port))
+    except OSError:
+        connection.close()
+        raise
     return connection
