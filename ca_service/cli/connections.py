@@ -111,6 +111,11 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
             self.unsent = octets
             self.send_on()
 
+    def send(self, octets: bytes) -> int:
+        """As `sendall`, by the name that gunicorn calls to ask for the body (100 Continue)."""
+        self.sendall(octets)
+        return len(octets)
+
     def send_on(self) -> None:
         """Send more of what is unsent, without waiting; raises OSError when the client has gone."""
         try:

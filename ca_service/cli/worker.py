@@ -159,7 +159,7 @@ class LoopWorker(ConnectionKeeper):
         """Look what is there, without waiting when something is to do, and do some of it."""
         waits = 0.0
         if not (self.arrived or self.unflushed or self.stored):
-            waits = _LOOK_SECONDS
+            waits = _LOOK_SECONDS if self.connections else _ALIVE_SECONDS
             if self.held:
                 waits = min(max(self.hold_until - time.monotonic(), 0.0), waits)
         knocked = []
@@ -309,12 +309,15 @@ class LoopWorker(ConnectionKeeper):
             finally:
                 if hasattr(body, "close"):
                     body.close()
-        except Exception:
-            if response.is_begun:
-                # A second answer on the same connection would be taken for the rest of the first.
+        except Exception as error:
+            if not response.is_begun:
+                raise
+            # A second answer on the same connection would be taken for the rest of the first.
+            if isinstance(error, OSError):
+                _LOG.debug("a client went away before its answer")
+            else:
                 self.log.exception("a reply was cut off")
-                return False
-            raise
+            return False
         if response.should_close():
             return False
         reader = exchange.request.body.reader

@@ -191,6 +191,19 @@ def test_a_body_is_read_however_its_end_is_told(service: RunningService, *, chun
         assert b"publicKeyRequest" in received, "the body was read, and lacks this"
 
 
+def test_a_client_that_asks_first_is_told_to_send_its_body(service: RunningService) -> None:
+    body = b'{"credentials": {"oidcIdentityToken": "x"}}'
+    head = (
+        f"POST /api/v2/signingCert HTTP/1.1\r\nHost: {service.bind}\r\n"
+        f"Expect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with connect(service) as connection:
+        connection.sendall(head.encode())
+        assert answers(connection, 1).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(body)
+        assert answers(connection, 1).startswith(b"HTTP/1.1 400 ")
+
+
 def test_a_client_that_wants_no_more_gets_its_answer_and_the_end(service: RunningService) -> None:
     for asked in (
         request(service, "/healthz", "Connection: close"),
