@@ -65,7 +65,7 @@ class ConnectionKeeper(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no
     def _begin(self, sock: socket.socket, client: object, server: object) -> None:
         connection = Connection(self.cfg, sock, client, server)
         self.connections[connection.number] = connection
-        self._expect_more(connection, self.cfg.keepalive)
+        self._expect_more(connection, self._patience())
 
     def _came(self, connection: Connection) -> None:
         """Something happened on a connection: octets, room for octets, or its end."""
@@ -100,7 +100,7 @@ class ConnectionKeeper(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no
             connection.since = time.monotonic()
             self.arrived.append(connection)
         else:
-            self._expect_more(connection, self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER)
+            self._expect_more(connection, self._patience())
 
     def _send_on(self, connection: Connection) -> None:
         try:
@@ -141,6 +141,10 @@ class ConnectionKeeper(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no
         self.keepalived_conns.pop(connection, None)
         self._watch(connection, 0)
         connection.close()
+
+    def _patience(self) -> float:
+        """Seconds until the next request of a connection must be there."""
+        return float(self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER)
 
     def _expect_more(self, connection: Connection, seconds: float) -> None:
         self._be_patient(connection, seconds)

@@ -328,27 +328,32 @@ class LoopWorker(ConnectionKeeper):
     # -- the threads that may wait -----------------------------------------------------------------
 
     def _serve_waiting(self, connection: Connection, exchange: Exchange | None) -> None:
-        goes_on = False
-        try:
-            if exchange is None:
+        def reply() -> bool:
+            begun = exchange
+            if begun is None:
                 connection.hand_over()
-                exchange = self._exchange(connection, next(connection.parser))
-            exchange.environ.pop(DONE, None)
-            goes_on = self._reply(exchange, self.wsgi(exchange.environ, exchange.response.start_response))
+                begun = self._exchange(connection, next(connection.parser))
+            begun.environ.pop(DONE, None)
+            return self._reply(begun, self.wsgi(begun.environ, begun.response.start_response))
+
+        self._return(connection, reply)
+
+    def _finish_waiting(self, exchange: Exchange, pending: Pending) -> None:
+        def reply() -> bool:
+            while (body := pending.finish()) is None:
+                pass
+            return self._reply(exchange, body)
+
+        self._return(exchange.connection, reply)
+
+    def _return(self, connection: Connection, reply: Callable[[], bool]) -> None:
+        """Reply, and give the connection back to the thread that serves."""
+        try:
+            goes_on = reply()
         except Exception as error:  # noqa: BLE001 - told apart there
             self._fail(connection, error)
         else:
             self.tell(self.returned, (connection, goes_on))
-
-    def _finish_waiting(self, exchange: Exchange, pending: Pending) -> None:
-        try:
-            while (body := pending.finish()) is None:
-                pass
-            goes_on = self._reply(exchange, body)
-        except Exception as error:  # noqa: BLE001 - told apart there
-            self._fail(exchange.connection, error)
-        else:
-            self.tell(self.returned, (exchange.connection, goes_on))
 
     def _fail(self, connection: Connection, error: Exception) -> None:
         """Answer what is no request, or what failed unforeseen; then hang up."""

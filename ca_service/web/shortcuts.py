@@ -83,8 +83,9 @@ class Pending:
         return True
 
     def withdraw(self) -> None:
-        """Wait no longer."""
-        self._unfinished.withdraw(self._prepared)
+        """Wait no longer; what failed before the wait has nothing to take back."""
+        if not self.failed:
+            self._unfinished.withdraw(self._prepared)
 
     def finish(self) -> Iterable[bytes] | None:
         """Take a step towards the reply: its body, or None as long as there are others.
