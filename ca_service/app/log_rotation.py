@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ca_service.app import material
 from ca_service.app.rollback import guard_of
 from ca_service.authority.log import LogIdentity, first_tree_head
+from ca_service.authority.log_ports import TreeHead
 from ca_service.authority.log_shards import LEAD_SECONDS, LogShard, ShardState, next_name
-from ca_service.authority.ports import Actor, Clock, TreeHead
+from ca_service.authority.ports import Actor, Clock
 from ca_service.authority.rollback import RollbackGuard
 from ca_service.errors import AlreadyExists, InvalidRequest, NotFound
 from ca_service.files.durable import sync_directory

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
-from ca_service.authority.ports import HighWaterMark
+from ca_service.authority.mark_ports import HighWaterMark
 from ca_service.errors import CAError
 from ca_service.files.high_water_mark import MarkFile
 from ca_service.store.standing import SqlStanding, Standing

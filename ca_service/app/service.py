@@ -27,13 +27,13 @@ from ca_service.app.root_crls import RootCrlInForce
 from ca_service.authority.admission import Admission, RateLimits
 from ca_service.authority.guarded import GuardedRevocations, GuardedShards
 from ca_service.authority.issuance import Issuance, IssuancePolicy
-from ca_service.authority.patience import Lately
 from ca_service.authority.ports import Clock, RateLimiter, WakeUps
 from ca_service.authority.publication import Publication, PublicationPolicy
 from ca_service.authority.revocation import RevocationDesk
 from ca_service.authority.rollback import RollbackGuard
 from ca_service.authority.status import StatusPolicy, StatusResponder
 from ca_service.authority.trust import TrustMaterial
+from ca_service.authority.waiting import Lately
 from ca_service.cache.memory import MemoryRateLimiter
 from ca_service.cache.redis_server import RedisRateLimiter
 from ca_service.cache.wake_ups import wake_ups_of

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ca_service.authority.audit import AuditHead, AuditRecord, Detail
-from ca_service.authority.ports import Actor, Block, IssuedCertificate, Revocation, Revocations, Selector
+from ca_service.authority.ports import Actor
+from ca_service.authority.status_ports import Block, IssuedCertificate, Revocation, Revocations, Selector
 from ca_service.vocabulary import RevocationReason, Serial
 
 

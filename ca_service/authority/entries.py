@@ -7,7 +7,7 @@ import hashlib
 from functools import lru_cache
 from typing import Protocol, TypeVar
 
-from ca_service.authority.ports import LogEntry, PendingCertificate
+from ca_service.authority.log_ports import LogEntry, PendingCertificate
 from ca_service.pki.sct import precertificate_extra_data, precertificate_leaf
 from ca_service.pki.tile_leaf import encode_tile_leaf
 

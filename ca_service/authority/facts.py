@@ -9,7 +9,8 @@ import json
 from ca_service.authority.audit import AuditHead, AuditRecord, canonical_json
 from ca_service.authority.desk_ports import IdentityRevocation, Preview
 from ca_service.authority.fact_readers import Members, read_key_sha256, read_log_index, read_seconds
-from ca_service.authority.ports import Actor, Block, IssuedCertificate, Revocation, Selector
+from ca_service.authority.ports import Actor
+from ca_service.authority.status_ports import Block, IssuedCertificate, Revocation, Selector
 from ca_service.vocabulary import (
     KeyId,
     LeafIndex,

@@ -6,14 +6,7 @@ from dataclasses import dataclass
 
 from ca_service.authority.administrators import Administrator, Role, RoleRule, TokenRules, administrator_of
 from ca_service.authority.admission import limiter_key
-from ca_service.authority.ports import (
-    RATE_WINDOW_SECONDS,
-    Actor,
-    Allowance,
-    Clock,
-    Observer,
-    RateLimiter,
-)
+from ca_service.authority.ports import RATE_WINDOW_SECONDS, Actor, Allowance, Clock, Observer, RateLimiter
 from ca_service.errors import (
     AdministrationOff,
     Forbidden,

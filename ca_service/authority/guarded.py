@@ -11,8 +11,9 @@ from ca_service.authority.desk_ports import (
     RevocationOrder,
     RevocationStore,
 )
-from ca_service.authority.ports import (
-    Actor,
+from ca_service.authority.ports import Actor
+from ca_service.authority.rollback import RollbackGuard
+from ca_service.authority.status_ports import (
     Block,
     BuiltCrl,
     CertificateStatus,
@@ -22,7 +23,6 @@ from ca_service.authority.ports import (
     Revocation,
     Shards,
 )
-from ca_service.authority.rollback import RollbackGuard
 from ca_service.errors import RolledBack
 from ca_service.vocabulary import KeyId, Serial
 
@@ -152,7 +152,7 @@ class GuardedAudit:
 
 
 class GuardedShards:
-    """An adapter of ports.Shards over another; each method but `due` raises RolledBack too.
+    """An adapter of status_ports.Shards over another; each method but `due` raises RolledBack too.
 
     A CRL that is handed out has been noted in the mark, so that an older one is never handed out after it.
     """

@@ -14,18 +14,11 @@ from typing import TypeVar
 
 from ca_service.authority.admission import Admission, token_use
 from ca_service.authority.authorities import Authorities
-from ca_service.authority.patience import about_to_wait
-from ca_service.authority.ports import (
-    Allowance,
-    Blocks,
-    Clock,
-    Observer,
-    PendingCertificate,
-    Sequenced,
-    Sequencer,
-    Ticket,
-)
+from ca_service.authority.log_ports import PendingCertificate, Sequenced, Sequencer, Ticket
+from ca_service.authority.ports import Allowance, Clock, Observer
 from ca_service.authority.publication import Publication
+from ca_service.authority.status_ports import Blocks
+from ca_service.authority.waiting import about_to_wait
 from ca_service.errors import AuthorityRetired, CAError, LogClosed
 from ca_service.identity.claims import VerifiedToken
 from ca_service.identity.possession import verify_possession

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ca_service.authority.entries import PRECERTIFICATE_KIND
-from ca_service.authority.ports import TreeHead
+from ca_service.authority.log_ports import TreeHead
 from ca_service.errors import ClockBehind
 from ca_service.merkle.checkpoint import tree_head_input
 from ca_service.merkle.tree import EMPTY_ROOT, Frontier, leaf_hash

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ca_service.authority.entries import fingerprint
+from ca_service.authority.log_ports import TreeHead
 from ca_service.authority.log_shards import ShardState
-from ca_service.authority.ports import TreeHead
 from ca_service.authority.static_log import CHECKPOINT, DESCRIPTION, StaticLog
 from ca_service.errors import LogForked
 from ca_service.merkle.checkpoint import Checkpoint, parse_checkpoint

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ca_service.authority.log import LogIdentity, SignTreeHead
-from ca_service.authority.patience import Lately
-from ca_service.authority.ports import Actor, Observer, PendingCertificate, Sequenced, Ticket, TreeHead
+from ca_service.authority.log_ports import PendingCertificate, Sequenced, Ticket, TreeHead
+from ca_service.authority.ports import Actor, Observer
+from ca_service.authority.waiting import Lately
 from ca_service.errors import LogClosed, LogUnavailable, StoreUnavailable
 
 LEAD_SECONDS = 7 * 86_400
@@ -221,11 +222,11 @@ class ShardSequencer(Protocol):
     """The sequencer of one shard: store.sequencer.BatchingSequencer."""
 
     def append(self, entry: PendingCertificate, within: float | None = None) -> Sequenced:
-        """As ports.Sequencer; raises LogClosed too, for an entry that belongs into another shard."""
+        """As log_ports.Sequencer; raises LogClosed too, for an entry that belongs into another shard."""
         ...
 
     def submit(self, entry: PendingCertificate, done: Callable[[], None]) -> Ticket:
-        """As ports.Sequencer; the ticket's result raises LogClosed too."""
+        """As log_ports.Sequencer; the ticket's result raises LogClosed too."""
         ...
 
     def begin(self) -> None:
@@ -242,7 +243,7 @@ class ShardSequencer(Protocol):
 
 
 class ShardedSequencer:
-    """Puts each certificate into the shard that its notAfter names: an adapter of ports.Sequencer."""
+    """Puts each certificate into the shard that its notAfter names: an adapter of log_ports.Sequencer."""
 
     def __init__(self, directory: ShardDirectory, open_shard: Callable[[LogShard], ShardSequencer]) -> None:
         """Take the shards, and what makes the sequencer of one (LogUnavailable when it has no key)."""
@@ -252,7 +253,7 @@ class ShardedSequencer:
         self._opened: dict[str, ShardSequencer] = {}
 
     def append(self, entry: PendingCertificate, within: float | None = None) -> Sequenced:
-        """As ports.Sequencer says."""
+        """As log_ports.Sequencer says."""
         try:
             return self._of(self._directory.taking(entry.not_after)).append(entry, within)
         except LogClosed:
@@ -262,11 +263,11 @@ class ShardedSequencer:
             return self._of(self._directory.taking(entry.not_after)).append(entry, within)
 
     def submit(self, entry: PendingCertificate, done: Callable[[], None]) -> Ticket:
-        """As ports.Sequencer says, but that the ticket's result may raise LogClosed: append it then."""
+        """As log_ports.Sequencer says, but that the ticket's result may raise LogClosed: append it then."""
         return self._of(self._directory.taking(entry.not_after)).submit(entry, done)
 
     def begin(self) -> None:
-        """As ports.Sequencer says."""
+        """As log_ports.Sequencer says."""
         for sequencer in list(self._opened.values()):
             sequencer.begin()
 

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from functools import partial
 
 from ca_service.authority.authorities import Authorities
-from ca_service.authority.ports import BuiltCrl, Clock, CrlShard, CrlStanding, Observer, Revocation, Shards
+from ca_service.authority.ports import Clock, Observer
+from ca_service.authority.status_ports import BuiltCrl, CrlShard, CrlStanding, Revocation, Shards
 from ca_service.errors import CAError, ConfigurationError, StoreUnavailable
 from ca_service.pki.authority_certificates import Authority
 from ca_service.pki.crl import Entry, build_crl, resign_crl, verify_crl
@@ -87,7 +88,7 @@ class Publication:
         """Return the URL of a shard, after storing its first, empty CRL when the shard is new.
 
         `issued_at` (seconds) is when the certificate that will name it is made; `within` is as in
-        ports.Shards.create. Raises StoreUnavailable.
+        status_ports.Shards.create. Raises StoreUnavailable.
         """
         url = f"{self._status_url}/crl/{authority_key}/{name}.crl"
         if (authority_key, name) in self._known:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from cryptography import x509
 
 from ca_service.authority.mark import CrlName, Mark
-from ca_service.authority.ports import Revocation
+from ca_service.authority.status_ports import Revocation
 from ca_service.pki.authority_certificates import Authority
 from ca_service.pki.crl import verify_crl
 from ca_service.vocabulary import KeyId, RevocationReason, Serial

@@ -12,17 +12,15 @@ from ca_service.authority.desk_ports import (
     RevocationOrder,
     RevocationStore,
 )
-from ca_service.authority.ports import (
-    Actor,
+from ca_service.authority.ports import Actor, Clock, Observer
+from ca_service.authority.revocation_rules import block_of, is_active, names_somebody, require_sound
+from ca_service.authority.status_ports import (
     Block,
-    Clock,
     IssuedCertificate,
     IssuedCertificates,
-    Observer,
     Revocation,
     Selector,
 )
-from ca_service.authority.revocation_rules import block_of, is_active, names_somebody, require_sound
 from ca_service.errors import InvalidRequest, NotFound
 from ca_service.vocabulary import RevocationReason, Serial, format_seconds, format_serial
 

@@ -2,7 +2,7 @@
 
 import re
 
-from ca_service.authority.ports import Block, IssuedCertificate, Revocation, Selector
+from ca_service.authority.status_ports import Block, IssuedCertificate, Revocation, Selector
 from ca_service.errors import InvalidRequest
 from ca_service.vocabulary import RevocationReason, format_seconds
 

@@ -20,7 +20,8 @@ from ca_service.authority.mark import (
     log_differs,
     rolled_back,
 )
-from ca_service.authority.ports import HighWaterMark, Observer, Position
+from ca_service.authority.mark_ports import HighWaterMark, Position
+from ca_service.authority.ports import Observer
 from ca_service.errors import AlreadyExists, MarkMissing, MarkUnavailable, RolledBack
 from ca_service.vocabulary import LogId
 

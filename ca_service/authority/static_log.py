@@ -9,8 +9,8 @@ from typing import Never
 
 from ca_service.authority.entries import PRECERTIFICATES, EntryCodec
 from ca_service.authority.log import LogIdentity
+from ca_service.authority.log_ports import LogEntry, LogReader, TreeHead
 from ca_service.authority.log_shards import ShardState
-from ca_service.authority.ports import LogEntry, LogReader, TreeHead
 from ca_service.merkle.checkpoint import checkpoint_note
 from ca_service.merkle.tiles import TILE_WIDTH, Tile
 from ca_service.vocabulary import format_seconds, format_time

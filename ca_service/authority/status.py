@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from ca_service.authority.authorities import Authorities
-from ca_service.authority.ports import CertificateStatus, Clock, Observer, Revocations
+from ca_service.authority.ports import Clock, Observer
+from ca_service.authority.status_ports import CertificateStatus, Revocations
 from ca_service.errors import CAError
 from ca_service.pki.authority_certificates import Authority
 from ca_service.pki.ocsp import (

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from cryptography import x509
 
 from ca_service.authority.finding import Finding
-from ca_service.authority.ports import CrlShard
+from ca_service.authority.status_ports import CrlShard
 from ca_service.pki.crl import verify_crl
 from ca_service.vocabulary import RevocationReason, format_serial
 

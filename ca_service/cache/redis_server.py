@@ -11,8 +11,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 from redis.retry import Retry
 
-from ca_service.authority.patience import about_to_wait
 from ca_service.authority.ports import RATE_WINDOW_SECONDS, Allowance, Observer
+from ca_service.authority.waiting import about_to_wait
 from ca_service.cache.allowance import allowance
 from ca_service.errors import ConfigurationError
 

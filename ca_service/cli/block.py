@@ -6,7 +6,7 @@ import time
 import click
 
 from ca_service.authority.facts import block_facts
-from ca_service.authority.ports import Selector
+from ca_service.authority.status_ports import Selector
 from ca_service.cli.desk import OpenDesk
 from ca_service.cli.group import DONE
 from ca_service.cli.options import Moment, desk_option, json_option

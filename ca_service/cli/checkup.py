@@ -15,8 +15,8 @@ from ca_service.app.ocsp_delegates import OcspDelegates
 from ca_service.app.rollback import guard_of
 from ca_service.authority.authorities import Authorities
 from ca_service.authority.log import CLOCK_TOLERANCE_MS
+from ca_service.authority.log_ports import TreeHead
 from ca_service.authority.log_shards import LogShard, ShardState
-from ca_service.authority.ports import TreeHead
 from ca_service.cache.redis_server import RedisRateLimiter
 from ca_service.cache.redis_wake_ups import RedisWakeUps
 from ca_service.cache.wake_ups import wake_ups_of

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from ca_service.authority.audit import AuditHead, AuditRecord
 from ca_service.authority.desk_ports import IdentityRevocation, Preview
-from ca_service.authority.ports import Block, IssuedCertificate, Revocation, Selector
+from ca_service.authority.status_ports import Block, IssuedCertificate, Revocation, Selector
 from ca_service.vocabulary import RevocationReason, Serial
 
 

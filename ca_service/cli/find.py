@@ -5,7 +5,7 @@ import json
 import click
 
 from ca_service.authority.facts import certificate_facts
-from ca_service.authority.ports import Selector
+from ca_service.authority.status_ports import Selector
 from ca_service.cli.desk import OpenDesk
 from ca_service.cli.group import ANSWER_IS_NO, DONE
 from ca_service.cli.options import desk_option, json_option

@@ -10,9 +10,10 @@ from contextlib import closing, contextmanager
 
 from ca_service.authority.audit import AuditHead, AuditRecord
 from ca_service.authority.desk_ports import IdentityRevocation, Preview
-from ca_service.authority.ports import Actor, Block, IssuedCertificate, Revocation, Selector
+from ca_service.authority.ports import Actor
 from ca_service.authority.revocation import RevocationDesk
 from ca_service.authority.rollback import RollbackGuard
+from ca_service.authority.status_ports import Block, IssuedCertificate, Revocation, Selector
 from ca_service.cache.wake_ups import wake_ups_of
 from ca_service.files.high_water_mark import MarkFile
 from ca_service.settings import Settings

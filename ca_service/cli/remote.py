@@ -16,7 +16,7 @@ from ca_service.authority.facts import (
     revocation_from,
     selector_facts,
 )
-from ca_service.authority.ports import Block, IssuedCertificate, Revocation, Selector
+from ca_service.authority.status_ports import Block, IssuedCertificate, Revocation, Selector
 from ca_service.cli.connection import Connection, server_url
 from ca_service.cli.tokens import token_for
 from ca_service.errors import ServiceUnreachable

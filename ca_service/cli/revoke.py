@@ -13,7 +13,7 @@ from ca_service.authority.facts import (
     preview_facts,
     revocation_facts,
 )
-from ca_service.authority.ports import Block, Selector
+from ca_service.authority.status_ports import Block, Selector
 from ca_service.cli.desk import OpenDesk
 from ca_service.cli.group import ANSWER_IS_NO, DONE
 from ca_service.cli.options import Moment, desk_option, json_option

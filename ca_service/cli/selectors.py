@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from ca_service.authority.fact_readers import read_key_sha256, read_log_index, read_seconds
-from ca_service.authority.ports import Selector
+from ca_service.authority.status_ports import Selector
 from ca_service.vocabulary import parse_serial
 
 _Value = TypeVar("_Value")

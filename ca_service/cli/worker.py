@@ -3,7 +3,7 @@
 Python runs one thread of a process at a time. Threads that compete for that pay at every call into the
 kernel, and find their caches cold. So one thread reads all connections, answers OCSP from its cache, and
 prepares certificates; what it has prepared when nothing else is ready goes to the log together, and when the
-log has it, the same thread signs and replies. Whatever would wait meanwhile (authority/patience.py) is begun
+log has it, the same thread signs and replies. Whatever would wait meanwhile (authority/waiting.py) is begun
 anew by one of the other threads. No thread waits for a client, slow ones hold memory alone.
 """
 
@@ -26,7 +26,7 @@ from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER
 
 from ca_service.authority.issuance import ANSWER_SECONDS
-from ca_service.authority.patience import WouldWait, at_once
+from ca_service.authority.waiting import WouldWait, at_once
 from ca_service.cli.connection_keeper import SILENCE_SECONDS, ConnectionKeeper
 from ca_service.cli.connections import Connection, OneWrite
 from ca_service.cli.draining import accept_the_last

@@ -39,7 +39,7 @@ class _Found(NamedTuple):
 
 
 class MarkFile:
-    """An adapter of ports.HighWaterMark; threads and processes may share the file."""
+    """An adapter of mark_ports.HighWaterMark; threads and processes may share the file."""
 
     def __init__(self, path: Path, *, lock_timeout: float = _LOCK_SECONDS) -> None:
         """Take the file's path; `lock_timeout` (seconds) bounds the wait for another writer."""

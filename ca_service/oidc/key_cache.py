@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ca_service.authority.patience import about_to_wait
 from ca_service.authority.ports import Observer
+from ca_service.authority.waiting import about_to_wait
 from ca_service.errors import IssuerUnavailable
 from ca_service.identity.issuers import Issuer
 from ca_service.oidc.discovery import FETCH_SECONDS, Fetch, fetch_keys

@@ -13,9 +13,10 @@ from ca_service.authority.log import (
     sequence,
     sign_head,
 )
+from ca_service.authority.log_ports import Sequenced, TreeHead
 from ca_service.authority.log_shards import Period
 from ca_service.authority.mark import LogMark
-from ca_service.authority.ports import Clock, Sequenced, TreeHead
+from ca_service.authority.ports import Clock
 from ca_service.authority.rollback import RollbackGuard
 from ca_service.errors import (
     CAError,

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, text, update
 
-from ca_service.authority.patience import Lately
-from ca_service.authority.ports import Actor, Block, Clock
+from ca_service.authority.ports import Actor, Clock
 from ca_service.authority.revocation_rules import is_active, stricter_block
+from ca_service.authority.status_ports import Block
+from ca_service.authority.waiting import Lately
 from ca_service.errors import IdentityBlocked
 from ca_service.store import audit
 from ca_service.store.database import Database

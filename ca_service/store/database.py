@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection, make_url
 from sqlalchemy.exc import ArgumentError
 
-from ca_service.authority.patience import about_to_wait
+from ca_service.authority.waiting import about_to_wait
 from ca_service.errors import ConfigurationError, StoreUnavailable
 from ca_service.store import revisions, sqlite_files
 from ca_service.store.connections import Asked, ProcessConnections, close_quietly

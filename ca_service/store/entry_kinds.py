@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from ca_service.authority.entries import PRECERTIFICATES, EntryCodec
 from ca_service.authority.log import NewLeaf
-from ca_service.authority.ports import PendingCertificate
+from ca_service.authority.log_ports import PendingCertificate
 from ca_service.errors import IdentityRefused
 from ca_service.pki.precertificates import beside_tbs
 from ca_service.store import token_uses

@@ -12,10 +12,10 @@ from ca_service.authority.audit import AuditRecord, record_hash
 from ca_service.authority.entry_inspection import IssuedRow, LeafRow
 from ca_service.authority.finding import Finding
 from ca_service.authority.log_shards import Period
-from ca_service.authority.ports import CrlShard
 from ca_service.authority.published import TAKEN_BACK
 from ca_service.authority.service_inspection import BlockRow
 from ca_service.authority.status_inspection import ListedRow, RevocationRow
+from ca_service.authority.status_ports import CrlShard
 from ca_service.authority.tree_inspection import HeadRow, TileRow
 from ca_service.merkle.tiles import TILE_WIDTH
 from ca_service.store.database import Database

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ca_service.authority.ports import IssuedCertificate, Revocation, Selector
+from ca_service.authority.status_ports import IssuedCertificate, Revocation, Selector
 from ca_service.store.database import Database
 from ca_service.store.schema import issued
 from ca_service.store.selection import (

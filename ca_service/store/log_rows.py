@@ -6,8 +6,8 @@ from hashlib import sha256
 from sqlalchemy import bindparam, func, literal_column, select, update
 
 from ca_service.authority.log import LogHead, NewLeaf, NextHead
+from ca_service.authority.log_ports import TreeHead
 from ca_service.authority.log_shards import Period
-from ca_service.authority.ports import TreeHead
 from ca_service.errors import LogClosed, StoreUnavailable
 from ca_service.merkle.tiles import completed_tiles
 from ca_service.merkle.tree import Frontier, complete_root

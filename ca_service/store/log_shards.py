@@ -15,8 +15,9 @@ from ca_service.authority.log import (
     next_timestamp,
     sign_head,
 )
+from ca_service.authority.log_ports import TreeHead
 from ca_service.authority.log_shards import LogShard, Period, place
-from ca_service.authority.ports import Actor, Clock, TreeHead
+from ca_service.authority.ports import Actor, Clock
 from ca_service.errors import AlreadyExists, InvalidRequest, NotFound
 from ca_service.merkle.tree import Frontier
 from ca_service.store import audit

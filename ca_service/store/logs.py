@@ -6,8 +6,8 @@ from hashlib import sha256
 from sqlalchemy import BindParameter, Connection, bindparam, func, insert, select
 
 from ca_service.authority.log import LogIdentity
+from ca_service.authority.log_ports import LogEntry, TreeHead
 from ca_service.authority.log_shards import Period
-from ca_service.authority.ports import LogEntry, TreeHead
 from ca_service.errors import AlreadyExists, ConfigurationError, StoreUnavailable
 from ca_service.merkle.tiles import TILE_WIDTH, Tile, split_hashes, subtree_from_tiles
 from ca_service.merkle.tree import (

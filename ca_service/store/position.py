@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import bindparam, func, select
 
 from ca_service.authority.mark import NO_AUDIT, LogMark, Mark
-from ca_service.authority.ports import QuickPosition
+from ca_service.authority.mark_ports import QuickPosition
 from ca_service.errors import StoreUnavailable
 from ca_service.store.database import Database
 from ca_service.store.logs import SqlLogReader
@@ -31,7 +31,7 @@ _LOG = Statement(
 
 
 class SqlPosition:
-    """An adapter of ports.Position."""
+    """An adapter of mark_ports.Position."""
 
     def __init__(self, database: Database) -> None:
         """Take the database."""

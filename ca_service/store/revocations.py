@@ -7,8 +7,9 @@ from sqlalchemy import Connection, and_, bindparam, delete, exists, insert, sele
 from ca_service.authority.audit import Detail
 from ca_service.authority.desk_ports import IdentityRevocation, Preview, RevocationOrder
 from ca_service.authority.facts import selector_facts
-from ca_service.authority.ports import Actor, Block, CertificateStatus, Clock, Revocation
+from ca_service.authority.ports import Actor, Clock
 from ca_service.authority.revocation_rules import stricter
+from ca_service.authority.status_ports import Block, CertificateStatus, Revocation
 from ca_service.errors import StoreUnavailable
 from ca_service.store import audit, blocks
 from ca_service.store.database import Database

@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, select
 
 from ca_service.authority.desk_ports import Preview, RevocationOrder
-from ca_service.authority.ports import IssuedCertificate, Revocation, Selector
 from ca_service.authority.revocation_rules import stricter
+from ca_service.authority.status_ports import IssuedCertificate, Revocation, Selector
 from ca_service.errors import InvalidRequest
 from ca_service.store.globs import is_glob, like_pattern, literal_prefix
 from ca_service.store.schema import issued, logs, revocations

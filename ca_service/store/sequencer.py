@@ -15,7 +15,8 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from ca_service.authority.log import LogIdentity, SignTreeHead
-from ca_service.authority.ports import Clock, Observer, PendingCertificate, Sequenced, TreeHead
+from ca_service.authority.log_ports import PendingCertificate, Sequenced, TreeHead
+from ca_service.authority.ports import Clock, Observer
 from ca_service.authority.rollback import RollbackGuard
 from ca_service.errors import CAError, LogBusy, LogUnavailable, StoreUnavailable
 from ca_service.store.append import LogAppender, Outcome, Prepared, Stored
@@ -30,7 +31,7 @@ _Entry = TypeVar("_Entry")
 
 
 class _Waiting(Generic[_Entry]):
-    """An entry on its way: an adapter of ports.Ticket. `done` is called when its outcome is known.
+    """An entry on its way: an adapter of log_ports.Ticket. `done` is called when its outcome is known.
 
     With `after` it is called by the one before it, since a thread sleeps until then.
     """
@@ -152,7 +153,7 @@ class EntrySequencer(Generic[_Entry]):
         return waiting.result()
 
     def submit(self, entry: _Entry, done: Callable[[], object]) -> _Waiting[_Entry]:
-        """Hand an entry over without waiting; see ports.Sequencer. Nothing begins before `begin`."""
+        """Hand an entry over without waiting; see log_ports.Sequencer. Nothing begins before `begin`."""
         return self._put(entry, done, after=False)
 
     def begin(self) -> None:
@@ -268,7 +269,7 @@ class EntrySequencer(Generic[_Entry]):
 
 
 BatchingSequencer = EntrySequencer[PendingCertificate]
-"""The sequencer of a certificate log: an adapter of ports.Sequencer."""
+"""The sequencer of a certificate log: an adapter of log_ports.Sequencer."""
 
 
 def _release(batch: _Batch[_Entry], stored: Stored) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from ca_service.authority.ports import CrlBuilder, CrlShard, CrlStanding, Revocation
+from ca_service.authority.status_ports import CrlBuilder, CrlShard, CrlStanding, Revocation
 from ca_service.errors import NotFound, StoreUnavailable
 from ca_service.store.database import Database
 from ca_service.store.faults import RowRefused

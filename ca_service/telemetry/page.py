@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 
-from ca_service.authority.patience import about_to_wait
+from ca_service.authority.waiting import about_to_wait
 from ca_service.telemetry.metrics import PrometheusObserver, ReadState, families
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flask import Flask, Request, Response
 from werkzeug.routing import BaseConverter
 
-from ca_service.authority.patience import about_to_wait
+from ca_service.authority.waiting import about_to_wait
 from ca_service.web import problems
 from ca_service.web.correlation import HEADER, request_id
 from ca_service.web.overload import Overload

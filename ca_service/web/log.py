@@ -14,8 +14,8 @@ from flask import Blueprint, Response, request
 
 from ca_service.authority.entries import PRECERTIFICATES, EntryCodec
 from ca_service.authority.log import LogIdentity
+from ca_service.authority.log_ports import LogEntry, LogReader, TreeHead
 from ca_service.authority.log_shards import LogShard
-from ca_service.authority.ports import LogEntry, LogReader, TreeHead
 from ca_service.errors import LogFrozen, MalformedRequest, NotFound, SubmissionRefused
 from ca_service.web.base64_text import decode_base64
 from ca_service.web.conditions import tagged

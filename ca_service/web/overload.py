@@ -19,8 +19,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ca_service.authority.patience import about_to_wait
 from ca_service.authority.ports import Observer
+from ca_service.authority.waiting import about_to_wait
 from ca_service.errors import Overloaded
 from ca_service.web.shortcuts import Pending
 

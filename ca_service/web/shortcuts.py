@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ca_service.authority.patience import WouldWait
+from ca_service.authority.waiting import WouldWait
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

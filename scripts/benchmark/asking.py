@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
 
-from ca_service.authority.ports import IssuedCertificate, Selector
+from ca_service.authority.status_ports import IssuedCertificate, Selector
 from ca_service.pki.authority_certificates import Authority
 from ca_service.store.issued import SqlIssuedCertificates
 from scripts.benchmark.server import request_bytes

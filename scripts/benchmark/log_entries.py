@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ca_service.authority.log import LogIdentity, NewLeaf, first_tree_head
-from ca_service.authority.ports import LogEntry, PendingCertificate
+from ca_service.authority.log_ports import LogEntry, PendingCertificate
 from ca_service.keys.file import read_private_key
 from ca_service.pki.keys import spki_der
 from ca_service.pki.profile import LeafProfile, build_precertificate

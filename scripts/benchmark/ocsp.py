@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from ca_service.authority.ports import IssuedCertificate
+from ca_service.authority.status_ports import IssuedCertificate
 from ca_service.vocabulary import format_serial
 from scripts.benchmark.asking import FEW, issue_some, issued_certificates, ocsp_path, ocsp_requests
 from scripts.benchmark.issuance import named

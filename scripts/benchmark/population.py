@@ -15,7 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 
-from ca_service.authority.ports import PendingCertificate
+from ca_service.authority.log_ports import PendingCertificate
 from ca_service.cli.founding import Plan, found
 from tests.support.entries import Foundation
 

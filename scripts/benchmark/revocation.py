@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator, Sequence
 
 from ca_service.app import build_service
-from ca_service.authority.ports import Actor, IssuedCertificate, Revocation
+from ca_service.authority.ports import Actor
+from ca_service.authority.status_ports import IssuedCertificate, Revocation
 from ca_service.settings import load_settings
 from ca_service.store.revocations import SqlRevocations
 from ca_service.vocabulary import RevocationReason

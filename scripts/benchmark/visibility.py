@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cryptography.x509 import ocsp
 
-from ca_service.authority.ports import IssuedCertificate
+from ca_service.authority.status_ports import IssuedCertificate
 from ca_service.vocabulary import format_serial
 from scripts.benchmark.asking import ocsp_path
 from scripts.benchmark.plan import Goal, Row, middle

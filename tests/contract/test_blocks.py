@@ -1,8 +1,8 @@
-"""ports.Blocks: who is blocked, when, and that every act is audited."""
+"""status_ports.Blocks: who is blocked, when, and that every act is audited."""
 
 import pytest
 
-from ca_service.authority.ports import Block
+from ca_service.authority.status_ports import Block
 from ca_service.errors import IdentityBlocked
 from ca_service.store.audit import SqlAudit
 from ca_service.store.blocks import SqlBlocks

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from ca_service.authority.facts import preview_facts, preview_from
-from ca_service.authority.ports import Block, BuiltCrl, CrlShard, PendingCertificate, Revocation, Selector
+from ca_service.authority.log_ports import PendingCertificate
 from ca_service.authority.revocation import RevocationDesk
 from ca_service.authority.rollback import RollbackGuard
+from ca_service.authority.status_ports import Block, BuiltCrl, CrlShard, Revocation, Selector
 from ca_service.cache.wake_ups import MemoryWakeUps
 from ca_service.errors import CAError, IdentityBlocked, InvalidRequest, NotFound, RolledBack
 from ca_service.files.high_water_mark import MarkFile

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from ca_service.authority.guarded import GuardedRevocations, GuardedShards
+from ca_service.authority.log_ports import Sequenced
 from ca_service.authority.mark import LogMark, Mark
-from ca_service.authority.ports import CrlShard, Revocation, Sequenced
 from ca_service.authority.rollback import RollbackGuard
+from ca_service.authority.status_ports import CrlShard, Revocation
 from ca_service.errors import AlreadyExists, CAError, MarkMissing, MarkUnavailable, RolledBack
 from ca_service.files.high_water_mark import MarkFile
 from ca_service.store.audit import SqlAudit

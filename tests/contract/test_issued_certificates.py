@@ -1,8 +1,9 @@
-"""ports.IssuedCertificates: what a selector means."""
+"""status_ports.IssuedCertificates: what a selector means."""
 
 import pytest
 
-from ca_service.authority.ports import PendingCertificate, Revocation, Selector
+from ca_service.authority.log_ports import PendingCertificate
+from ca_service.authority.status_ports import Revocation, Selector
 from ca_service.errors import InvalidRequest
 from ca_service.store.database import Database
 from ca_service.store.issued import SqlIssuedCertificates

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from ca_service.app.log_export import LogExport
+from ca_service.authority.log_ports import PendingCertificate
 from ca_service.authority.log_publisher import LogPublisher
 from ca_service.authority.log_shards import ShardState
-from ca_service.authority.ports import PendingCertificate
 from ca_service.authority.static_log import LogAddress, StaticLog
 from ca_service.errors import LogForked, StoreUnavailable
 from ca_service.files.log_folder import LogFolder

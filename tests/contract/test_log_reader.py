@@ -1,4 +1,4 @@
-"""ports.LogReader: proofs and tiles of every size are those of the tree of its leaves."""
+"""log_ports.LogReader: proofs and tiles of every size are those of the tree of its leaves."""
 
 import random
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from hashlib import sha256
 import pytest
 
 from ca_service.authority.entries import PrecertificateCodec
-from ca_service.authority.ports import PendingCertificate
+from ca_service.authority.log_ports import PendingCertificate
 from ca_service.errors import AlreadyExists, ConfigurationError
 from ca_service.merkle.tiles import Tile
 from ca_service.merkle.tree import verify_consistency, verify_inclusion

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ca_service.authority.authorities import Authorities
-from ca_service.authority.ports import CrlShard, Revocation
 from ca_service.authority.publication import Publication, PublicationPolicy
+from ca_service.authority.status_ports import CrlShard, Revocation
 from ca_service.pki.crl import verify_crl
 from ca_service.store.database import Database
 from ca_service.store.revocations import SqlRevocations

@@ -1,4 +1,4 @@
-"""ports.Revocations: stricter, never looser; counted, audited, and in step with the log."""
+"""status_ports.Revocations: stricter, never looser; counted, audited, and in step with the log."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ca_service.authority.ports import Block, CertificateStatus, CrlShard, Revocation
+from ca_service.authority.status_ports import Block, CertificateStatus, CrlShard, Revocation
 from ca_service.errors import StoreUnavailable
 from ca_service.store.audit import SqlAudit
 from ca_service.store.blocks import SqlBlocks

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from ca_service.authority.log import NewLeaf
-from ca_service.authority.ports import LogEntry
+from ca_service.authority.log_ports import LogEntry
 from ca_service.errors import ConfigurationError, InvalidRequest
 from ca_service.merkle.tiles import Tile
 from ca_service.merkle.tree import verify_consistency, verify_inclusion

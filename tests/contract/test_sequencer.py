@@ -1,4 +1,4 @@
-"""ports.Sequencer: durable before it returns, or not at all."""
+"""log_ports.Sequencer: durable before it returns, or not at all."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ca_service.authority.ports import Block, PendingCertificate, Sequenced
+from ca_service.authority.log_ports import PendingCertificate, Sequenced
+from ca_service.authority.status_ports import Block
 from ca_service.errors import (
     CAError,
     ClockBehind,

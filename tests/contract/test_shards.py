@@ -1,4 +1,4 @@
-"""ports.Shards: numbers only rise, nothing is lost between a revocation and its CRL."""
+"""status_ports.Shards: numbers only rise, nothing is lost between a revocation and its CRL."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import insert
 
-from ca_service.authority.ports import BuiltCrl, CrlShard, Revocation
+from ca_service.authority.status_ports import BuiltCrl, CrlShard, Revocation
 from ca_service.errors import NotFound, StoreUnavailable
 from ca_service.store.database import Database
 from ca_service.store.revocations import SqlRevocations

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ca_service.authority.ports import Block, PendingCertificate, Sequenced, TokenUse
+from ca_service.authority.log_ports import PendingCertificate, Sequenced
+from ca_service.authority.ports import TokenUse
+from ca_service.authority.status_ports import Block
 from ca_service.errors import CAError, IdentityBlocked, TokenReused
 from ca_service.store.blocks import SqlBlocks
 from ca_service.store.database import Database

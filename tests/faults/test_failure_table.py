@@ -16,7 +16,7 @@ import pytest
 import requests
 from click.testing import CliRunner
 
-from ca_service.authority.ports import Sequenced
+from ca_service.authority.log_ports import Sequenced
 from ca_service.cli import main
 from ca_service.cli.founding import Plan, found
 from ca_service.errors import ClockBehind, LogUnavailable

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from ca_service.authority.ports import Sequenced
+from ca_service.authority.log_ports import Sequenced
 from ca_service.errors import CAError, LogUnavailable, StoreUnavailable
 from ca_service.store.blocks import SqlBlocks
 from ca_service.store.connections import ProcessConnections

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from ca_service.authority.authorities import Authorities
 from ca_service.authority.issuance import shard_name
 from ca_service.authority.log import LogIdentity
-from ca_service.authority.ports import Clock, PendingCertificate
+from ca_service.authority.log_ports import PendingCertificate
+from ca_service.authority.ports import Clock
 from ca_service.authority.publication import Publication, PublicationPolicy
 from ca_service.pki.authority_certificates import Authority
 from ca_service.pki.keys import spki_der

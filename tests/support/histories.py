@@ -19,7 +19,8 @@ from sqlalchemy import MetaData, Table, insert, select, text
 from ca_service.app import build_service
 from ca_service.authority.issuance import PublicKeyProof
 from ca_service.authority.log import LogIdentity
-from ca_service.authority.ports import LogEntry, Selector
+from ca_service.authority.log_ports import LogEntry
+from ca_service.authority.status_ports import Selector
 from ca_service.cli import main
 from ca_service.cli.founding import Plan, found
 from ca_service.keys.file import read_private_key

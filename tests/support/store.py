@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ca_service.authority.log import LogIdentity, first_tree_head
-from ca_service.authority.ports import Actor, Clock, PendingCertificate, TreeHead
+from ca_service.authority.log_ports import PendingCertificate, TreeHead
+from ca_service.authority.ports import Actor, Clock
 from ca_service.merkle.checkpoint import tree_head_input
 from ca_service.pki.sct import digitally_sign
 from ca_service.store.append import LogAppender

@@ -9,7 +9,8 @@ from typing import Any
 from click.testing import CliRunner
 
 from ca_service.app.rollback import guard_of
-from ca_service.authority.ports import Actor, Revocation
+from ca_service.authority.ports import Actor
+from ca_service.authority.status_ports import Revocation
 from ca_service.cli import main
 from ca_service.cli.founding import Plan, found
 from ca_service.store.revocations import SqlRevocations

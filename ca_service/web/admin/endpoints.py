@@ -17,8 +17,8 @@ from ca_service.authority.facts import (
     revocation_facts,
 )
 from ca_service.authority.gate import Admitted
-from ca_service.authority.ports import Selector
 from ca_service.authority.revocation import PREVIEWED, RevocationDesk
+from ca_service.authority.status_ports import Selector
 from ca_service.errors import MalformedRequest, NotFound
 from ca_service.vocabulary import format_seconds, format_serial
 from ca_service.web.admin.guarded import PREFIX, Admits, GuardedCalls

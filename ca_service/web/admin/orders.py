@@ -8,7 +8,7 @@ from flask import request
 
 from ca_service.authority.fact_readers import Members, read_seconds
 from ca_service.authority.facts import selector_from
-from ca_service.authority.ports import Selector
+from ca_service.authority.status_ports import Selector
 from ca_service.errors import MalformedRequest
 from ca_service.vocabulary import RevocationReason, Serial, parse_serial
 from ca_service.web.bodies import read_body

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from ca_service.authority.authorities import Authorities
 from ca_service.authority.issuance import Issuance, IssuancePolicy, IssuedChain, PublicKeyProof
 from ca_service.authority.log import LogIdentity, first_tree_head
-from ca_service.authority.ports import Actor, PendingCertificate, Sequencer, Ticket
+from ca_service.authority.log_ports import PendingCertificate, Sequencer, Ticket
+from ca_service.authority.ports import Actor
 from ca_service.authority.publication import Publication, PublicationPolicy
 from ca_service.authority.revocation import RevocationDesk
 from ca_service.authority.status import StatusPolicy, StatusResponder

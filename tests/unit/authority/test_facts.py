@@ -8,7 +8,8 @@ import pytest
 from ca_service.authority import facts
 from ca_service.authority.audit import AuditHead, AuditRecord, canonical_json, record_hash
 from ca_service.authority.desk_ports import IdentityRevocation, Preview
-from ca_service.authority.ports import Actor, Block, IssuedCertificate, Revocation, Selector
+from ca_service.authority.ports import Actor
+from ca_service.authority.status_ports import Block, IssuedCertificate, Revocation, Selector
 from ca_service.vocabulary import (
     KeyId,
     LeafIndex,

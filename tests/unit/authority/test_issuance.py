@@ -9,8 +9,9 @@ import pytest
 from cryptography import x509
 
 from ca_service.authority.issuance import ANSWER_SECONDS, Attempt, shard_name
-from ca_service.authority.patience import WouldWait, at_once
-from ca_service.authority.ports import CrlShard, PendingCertificate, Sequenced
+from ca_service.authority.log_ports import PendingCertificate, Sequenced
+from ca_service.authority.status_ports import CrlShard
+from ca_service.authority.waiting import WouldWait, at_once
 from ca_service.errors import AuthorityRetired, LogUnavailable, ProofInvalid, PublicKeyRefused
 from ca_service.identity.claims import VerifiedToken
 from ca_service.merkle.tree import leaf_hash, verify_inclusion

@@ -7,8 +7,8 @@ import pytest
 from cryptography import x509
 from sqlalchemy import update
 
-from ca_service.authority.ports import CrlBuilder, CrlShard
 from ca_service.authority.publication import PublishedCrl
+from ca_service.authority.status_ports import CrlBuilder, CrlShard
 from ca_service.errors import ConfigurationError, StoreUnavailable
 from ca_service.pki.crl import verify_crl
 from ca_service.store.schema import crl_shards

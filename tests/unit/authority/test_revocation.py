@@ -2,7 +2,7 @@
 
 import pytest
 
-from ca_service.authority.ports import Selector
+from ca_service.authority.status_ports import Selector
 from ca_service.errors import InvalidRequest, NotFound
 from ca_service.vocabulary import RevocationReason, Serial
 from tests.unit.authority.conftest import ACTOR, EMAIL, SmallAuthority

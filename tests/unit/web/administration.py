@@ -7,8 +7,9 @@ from ca_service.authority.administrators import Administrator, Role
 from ca_service.authority.audit import FIRST_PREVIOUS, AuditHead, AuditRecord, canonical_json, record_hash
 from ca_service.authority.desk_ports import IdentityRevocation, Preview
 from ca_service.authority.gate import Admitted, Approach
-from ca_service.authority.ports import Actor, Allowance, Block, IssuedCertificate, Revocation, Selector
+from ca_service.authority.ports import Actor, Allowance
 from ca_service.authority.revocation_rules import block_of, require_sound
+from ca_service.authority.status_ports import Block, IssuedCertificate, Revocation, Selector
 from ca_service.errors import AdministrationOff, Forbidden, InvalidRequest, NotFound, Unauthenticated
 from ca_service.vocabulary import (
     KeyId,

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 
 from ca_service.authority.issuance import Attempt, CsrProof, IssuedChain, PublicKeyProof, Underway
 from ca_service.authority.log import LogIdentity
-from ca_service.authority.ports import LogEntry, TreeHead
+from ca_service.authority.log_ports import LogEntry, TreeHead
 from ca_service.authority.publication import ListedCrl, PublishedCrl
 from ca_service.authority.revocation import RevocationDesk
 from ca_service.authority.static_log import LogAddress, StaticLog

@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterable
 
 import pytest
 
-from ca_service.authority.patience import WouldWait, about_to_wait, at_once
+from ca_service.authority.waiting import WouldWait, about_to_wait, at_once
 from ca_service.errors import LogBusy
 from ca_service.web.shortcuts import Pending, QuickReply, Unfinished
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from ca_service.authority.patience import Lately, WouldWait, about_to_wait, at_once, may_wait
+from ca_service.authority.waiting import Lately, WouldWait, about_to_wait, at_once, may_wait
 
 
 def test_only_the_thread_that_said_so_may_not_wait_and_only_meanwhile() -> None:
