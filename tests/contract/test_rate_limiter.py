@@ -2,7 +2,6 @@
 
 import itertools
 import multiprocessing
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from ca_service.cache import memory
 from ca_service.cache.memory import MemoryRateLimiter
 from ca_service.cache.redis_server import PAUSE_SECONDS, RedisRateLimiter
 from ca_service.errors import ConfigurationError
+from tests.support.impostor import Impostor
 from tests.support.processes import wait_until
 from tests.support.redis_server import LocalRedis
 from tests.support.store import RecordingObserver
@@ -257,38 +257,9 @@ def test_a_silent_redis_holds_one_request_and_no_other(redis: LocalRedis) -> Non
 )
 def test_a_server_that_is_no_redis_lets_requests_go_on(answer: bytes) -> None:
     observer = RecordingObserver()
-    with _answering(answer) as url, closing(RedisRateLimiter(url, observer)) as limiter:
+    with Impostor(answer) as url, closing(RedisRateLimiter(url, observer)) as limiter:
         assert [limiter.take(KEY, 3) for _ in range(20)] == [None] * 20
     assert len(uncounted(observer)) == 20
-
-
-class _answering:  # noqa: N801 - used as a function in a with statement
-    """A TCP server that says the same to everybody, whatever they ask, and hangs up."""
-
-    def __init__(self, answer: bytes) -> None:
-        self._answer = answer
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-
-    def __enter__(self) -> str:
-        self._thread.start()
-        return f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
-
-    def __exit__(self, *_: object) -> None:
-        # Closing alone does not wake who waits in accept().
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(60)
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                asked, _ = self._listener.accept()
-            except OSError:
-                return
-            with asked:
-                asked.recv(4096)
-                asked.sendall(self._answer)
 
 
 def test_a_url_that_names_no_redis_is_refused_at_the_start() -> None:
@@ -324,6 +295,6 @@ def test_trouble_is_named_for_the_operator_and_without_the_password(redis: Local
     refused = str(trouble(redis.url.replace("redis://", "redis://few:hunter2@")))
     assert refused.startswith("AuthenticationError")
     assert "hunter2" not in refused
-    with _answering(b"-ERR \x1b[2J\r\n" * 9) as url:
+    with Impostor(b"-ERR \x1b[2J\r\n" * 9) as url:
         assert "\x1b" not in str(trouble(url))
     assert str(trouble("redis://127.0.0.1:1/0")).startswith("ConnectionError")

@@ -2,10 +2,9 @@
 
 import multiprocessing
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 
 import pytest
 
@@ -13,6 +12,7 @@ from ca_service.authority.ports import WakeUps
 from ca_service.cache.redis_wake_ups import RedisWakeUps
 from ca_service.cache.wake_ups import MemoryWakeUps, wake_ups_of
 from ca_service.errors import ConfigurationError
+from tests.support.impostor import Impostor
 from tests.support.processes import wait_until
 from tests.support.redis_server import LocalRedis
 from tests.support.store import RecordingObserver
@@ -202,41 +202,13 @@ def test_messages_of_any_content_and_number_are_only_hints(
 )
 def test_a_server_that_is_no_redis_wakes_nobody_and_stops_nobody(answer: bytes) -> None:
     observer = RecordingObserver()
-    with _saying(answer) as url, closing(over(url, observer)) as wake_ups:
+    with Impostor(answer) as url, closing(over(url, observer)) as wake_ups:
         wake_ups.wait(0)
         wait_until(lambda: len(observer.counted) >= 2, PATIENT, "tries that were counted")
         assert not wake_ups.subscribed.is_set()
         wake_ups.send()
         assert wake_ups.wait(PATIENT)
     assert {event for event, _ in observer.counted} == {"redis_error"}
-
-
-class _saying:  # noqa: N801 - used as a function in a with statement
-    """A TCP server that says the same to everybody, whatever they ask, and hangs up."""
-
-    def __init__(self, answer: bytes) -> None:
-        self._answer = answer
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-
-    def __enter__(self) -> str:
-        self._thread.start()
-        return f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(PATIENT)
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                asked, _ = self._listener.accept()
-            except OSError:
-                return
-            with asked, suppress(OSError):
-                asked.recv(4096)
-                asked.sendall(self._answer)
 
 
 def test_the_rights_that_the_documents_name_are_enough(

@@ -59,6 +59,18 @@ def channel(cluster: Cluster) -> str:
 
 
 @contextlib.contextmanager
+def meanwhile(work: Callable[[], None], stop: threading.Event) -> Iterator[None]:
+    """Do this beside what the test does, until told to stop."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(60)
+
+
+@contextlib.contextmanager
 def flood(cluster: Cluster, known: Known) -> Iterator[None]:
     """Forged wake-ups without end, of every content and size, and for services that are none."""
     name, stop = channel(cluster), threading.Event()
@@ -78,13 +90,8 @@ def flood(cluster: Cluster, known: Known) -> Iterator[None]:
             while not stop.wait(0.002):
                 client.publish(name, next(lies))
 
-    thread = threading.Thread(target=publish)
-    thread.start()
-    try:
+    with meanwhile(publish, stop):
         yield
-    finally:
-        stop.set()
-        thread.join(60)
 
 
 @contextlib.contextmanager
@@ -104,13 +111,10 @@ def rubbish(cluster: Cluster, known: Known) -> Iterator[None]:
                     else:
                         client.set(key, [b"9223372036854775807", b"-5", b"z" * 100_000][number % 4 - 1])
 
-    thread = threading.Thread(target=spoil)
-    thread.start()
     try:
-        yield
+        with meanwhile(spoil, stop):
+            yield
     finally:
-        stop.set()
-        thread.join(60)
         with cluster.redis.client() as client:
             client.flushall()
 

@@ -97,6 +97,21 @@ class Administered:
         return float(found[1]) if found else 0.0
 
 
+def give_roles(config: Path, staff: LocalIssuer, signers: LocalIssuer) -> None:
+    """Let the staff's groups decide who may what, in a settings file that names no role yet."""
+    with config.open("a") as file:
+        for role in ("viewer", "revoker", "administrator"):
+            file.write(
+                f'\n[[admin_role]]\nrole = "{role}"\nissuer = "{staff.url}"\n'
+                f'claims = {{groups = "ca-{role}"}}\n'
+            )
+        # Signers may administer too, but never with the token that they sign with.
+        file.write(
+            f'\n[[admin_role]]\nrole = "viewer"\nissuer = "{signers.url}"\n'
+            'claims = {email = "both@example.com"}\n'
+        )
+
+
 @contextmanager
 def administered(folder: Path, environ: Mapping[str, str] | None = None) -> Iterator[Administered]:
     """Start a service whose staff comes from an issuer that is in no issuer file; one worker."""
@@ -107,17 +122,7 @@ def administered(folder: Path, environ: Mapping[str, str] | None = None) -> Iter
             "CASVC_METRICS__BIND": f"127.0.0.1:{free_port()}",
             **(environ or {}),
         }
-        with service.config.open("a") as file:
-            for role in ("viewer", "revoker", "administrator"):
-                file.write(
-                    f'\n[[admin_role]]\nrole = "{role}"\nissuer = "{staff.url}"\n'
-                    f'claims = {{groups = "ca-{role}"}}\n'
-                )
-            # Signers may administer too, but never with the token that they sign with.
-            file.write(
-                f'\n[[admin_role]]\nrole = "viewer"\nissuer = "{signers.url}"\n'
-                'claims = {email = "both@example.com"}\n'
-            )
+        give_roles(service.config, staff, signers)
         with running(service):
             yield Administered(service, signers, staff)
 

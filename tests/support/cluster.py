@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from tests.support import merkle
+from tests.support.administration import give_roles
 from tests.support.issuer import LocalIssuer
 from tests.support.nginx import ShippedNginx, configured, serving
 from tests.support.postgres import LocalPostgres
@@ -286,16 +287,7 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
                 "oidc": {"private_networks": '["127.0.0.0/8"]'},
             },
         )
-        with (one / "ca.toml").open("a") as file:
-            for role in ("viewer", "revoker", "administrator"):
-                file.write(
-                    f'\n[[admin_role]]\nrole = "{role}"\nissuer = "{staff.url}"\n'
-                    f'claims = {{groups = "ca-{role}"}}\n'
-                )
-            file.write(
-                f'\n[[admin_role]]\nrole = "viewer"\nissuer = "{signers.url}"\n'
-                'claims = {email = "both@example.com"}\n'
-            )
+        give_roles(one / "ca.toml", staff, signers)
         _copy(one, two)
         nodes = []
         for directory, port in zip((one, two), ports, strict=True):

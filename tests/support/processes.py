@@ -154,8 +154,8 @@ class RunningService:
     def bind(self) -> str:
         return self.url.partition("://")[2]
 
-    def start(self) -> Self:
-        """Start the processes and return once /readyz says so."""
+    def spawn(self) -> None:
+        """Start the processes, without waiting for anything."""
         assert self.process is None, "already running"
         self.directory.parent.mkdir(parents=True, exist_ok=True)
         with self.output.open("ab") as output:
@@ -167,6 +167,10 @@ class RunningService:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def start(self) -> Self:
+        """Start the processes and return once /readyz says so."""
+        self.spawn()
         self.wait_ready()
         return self
 

@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 
 from tests.support.issuer import LocalIssuer
 from tests.support.postgres import LocalPostgres, program
-from tests.support.processes import RunningService, environment, wait_until
+from tests.support.processes import RunningService, wait_until
 from tests.support.signing import Issued, bearer, issue, key_body, new_key
 from tests.support.verifier import ocsp_url
 
@@ -23,15 +23,7 @@ EMAIL = "ada@example.com"
 @contextlib.contextmanager
 def unready(service: RunningService, session: requests.Session) -> Iterator[None]:
     """Run a service that answers, and is not expected to become ready."""
-    with service.output.open("ab") as output:
-        service.process = subprocess.Popen(
-            service.command,
-            env=environment(service.environ),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    service.spawn()
 
     def answers() -> bool:
         with contextlib.suppress(requests.RequestException):
