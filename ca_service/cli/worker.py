@@ -301,6 +301,9 @@ class LoopWorker(ConnectionKeeper):
     def _reply(self, exchange: Exchange, body: Iterable[bytes]) -> bool:
         """Write a reply; whether the connection goes on after it."""
         response = exchange.response
+        # It holds the exchange, which holds the environment: without this circle all of a request is freed,
+        # and its memory used again while it is in the processor's caches, as soon as the request is over.
+        exchange.environ.pop(DONE, None)
         try:
             try:
                 for octets in body:

@@ -107,7 +107,8 @@ class Pending:
                 self._outcome = error
         if self._outcome is None:
             return None
-        self.over()
+        over, self.over = self.over, _nothing  # it may hold this reply
+        over()
         return self._answer(self._outcome)
 
     def __iter__(self) -> Iterator[bytes]:
