@@ -4,8 +4,7 @@ The order is *decide, record, sign, record, release*: a certificate that is out 
 always known to OCSP, whatever dies in between.
 """
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -157,6 +156,7 @@ class Issuance:
         self._clock = clock
         self._random_bytes = random_bytes
         self._observer = observer
+        self._refusals = _Refusals(observer)
         self._admission = admission
         self._require_newest = require_newest
         self._elapsed = elapsed
@@ -171,7 +171,7 @@ class Issuance:
         Raises an InvalidRequest for a token, key, proof or identity that is not accepted, RateLimited, and an
         Unavailable when the log, the database or the issuer's keys cannot be had; nothing is released then.
         """
-        with self._counted():
+        with self._refusals:
             decided = _done(self._deciding(token, key, attempt or Attempt(self._elapsed())))
             self._note_times(decided)
             sequenced = self._sequencer.append(decided.entry, self._left(decided.answer_by))
@@ -186,7 +186,7 @@ class Issuance:
         in the processor's caches. What was prepared is stored once `flush` is called. Raises as `issue` does,
         and WouldWait in a thread that may not wait; `issue` with the same `attempt` then goes on.
         """
-        with self._counted():
+        with self._refusals:
             decided = yield from self._deciding(token, key, attempt)
             underway = Underway(decided, self._sequencer.submit(decided.entry, done))
             self._note_times(decided)
@@ -202,7 +202,7 @@ class Issuance:
         Raises as `issue` does, and WouldWait in a thread that may not wait when the log has just changed:
         call it in another.
         """
-        with self._counted():
+        with self._refusals:
             decided = underway.decided
             try:
                 sequenced = underway.ticket.result()
@@ -210,14 +210,6 @@ class Issuance:
                 about_to_wait()
                 sequenced = self._sequencer.append(decided.entry, self._left(decided.answer_by))
             return (yield from self._finishing(decided, sequenced))
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        try:
-            yield
-        except CAError as error:
-            self._observer.count("certificate_refused", reason=error.reason)
-            raise
 
     def _deciding(
         self, token: str, key: PublicKeyProof | CsrProof, attempt: Attempt
@@ -339,6 +331,22 @@ class Issuance:
             ),
             shard,
         )
+
+
+class _Refusals:
+    """A context, for any number of threads and steps, that counts the refusals that leave it."""
+
+    __slots__ = ("_observer",)
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, CAError):
+            self._observer.count("certificate_refused", reason=error.reason)
 
 
 def _done(steps: Generator[None, None, _Result]) -> _Result:

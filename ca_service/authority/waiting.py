@@ -7,8 +7,7 @@ raises WouldWait instead; the request is then begun anew on a thread that may.
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 _here = threading.local()
 
@@ -17,14 +16,24 @@ class WouldWait(BaseException):
     """The running thread may not wait, and would have to."""
 
 
-@contextmanager
-def at_once() -> Iterator[None]:
-    """Let whatever would wait in this thread raise WouldWait."""
-    _here.may_not_wait = True
-    try:
-        yield
-    finally:
+class _AtOnce:
+    # One for all, since the thread's own mark is all it has; a generator would cost more than what it guards.
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        _here.may_not_wait = True
+
+    def __exit__(self, *_error: object) -> None:
         _here.may_not_wait = False
+
+
+_AT_ONCE = _AtOnce()
+
+
+def at_once() -> _AtOnce:
+    """A context in which whatever would wait in this thread raises WouldWait."""
+    return _AT_ONCE
 
 
 def may_wait() -> bool:

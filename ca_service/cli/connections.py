@@ -1,9 +1,13 @@
 """Connections of the worker that serves them all from one thread: read and written without waiting."""
 
+import ipaddress
 import re
 import socket
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
+from gunicorn.http.message import Request, _ip_in_allow_list
 from gunicorn.http.wsgi import Response
 from gunicorn.workers.gthread import TConn
 
@@ -27,6 +31,21 @@ def lacks_chunks(gathered: bytes) -> bool:
         and _EXPECTS.search(head) is None
         and not body.endswith(b"\r\n\r\n")
     )
+
+
+class _PeerKnown(Request):  # type: ignore[misc]  # gunicorn ships no types
+    """A request that does not look up anew whether its peer, the same for a whole connection, is a proxy."""
+
+    def _peer_is_trusted_proxy(self) -> bool:
+        if not isinstance(self.peer_addr, tuple):
+            return bool(super()._peer_is_trusted_proxy())
+        return _is_listed(self.peer_addr[0], tuple(self.cfg.forwarded_allow_ips))
+
+
+@lru_cache(maxsize=1024)
+def _is_listed(address: str, listed: tuple[str, ...]) -> bool:
+    networks = [ipaddress.ip_network(each) for each in listed if each != "*"]
+    return bool(_ip_in_allow_list(address, listed, networks))
 
 
 class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
@@ -91,6 +110,8 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
     def hand_over(self) -> None:
         """Give the parser what was gathered."""
         self.init()
+        if self.parser.mesg_class is Request:
+            self.parser.mesg_class = _PeerKnown
         if self.gathered:
             self.parser.unreader.unread(self.gathered)
             self.gathered = b""
@@ -126,11 +147,40 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
         self.taken += sent
 
 
+# Headers of replies whose values are few; the others differ from reply to reply.
+_OF_FEW_VALUES = frozenset(
+    {
+        "Access-Control-Allow-Origin",
+        "Cache-Control",
+        "Content-Security-Policy",
+        "Content-Type",
+        "Referrer-Policy",
+        "X-Content-Type-Options",
+    }
+)
+_MOST_CHECKED = 256
+_checked: set[tuple[str, str]] = set()
+
+
 class OneWrite(Response):  # type: ignore[misc]  # gunicorn ships no types
     """A response whose head goes out with the first octets of its body: one call, one packet."""
 
     head = b""
     headers_sent: bool
+
+    def process_headers(self, headers: Iterable[tuple[str, str]]) -> None:
+        """Check headers as gunicorn does, which is a tenth of an answer, but those that recur only once."""
+        for header in headers:
+            if header in _checked:
+                self.headers.append(header)
+                continue
+            super().process_headers((header,))
+            if (
+                header[0] in _OF_FEW_VALUES
+                and self.headers[-1:] == [header]
+                and len(_checked) < _MOST_CHECKED
+            ):
+                _checked.add(header)
 
     def send_headers(self) -> None:
         """Keep the head for what follows."""

@@ -31,6 +31,10 @@ class DerError(ValueError):
 
 def length(octets: int) -> bytes:
     """The length octets for a content of so many octets, in the definite form (X.690 §8.1.3)."""
+    return _LENGTHS[octets] if octets < _TABULATED else _length(octets)
+
+
+def _length(octets: int) -> bytes:
     if octets < 0x80:
         return bytes((octets,))
     if octets < 0x100:
@@ -41,9 +45,15 @@ def length(octets: int) -> bytes:
     return bytes((0x80 | size,)) + octets.to_bytes(size, "big")
 
 
+# A certificate has some thirty lengths, and nearly all values in it are shorter than this.
+_TABULATED = 2048
+_LENGTHS = tuple(_length(octets) for octets in range(_TABULATED))
+_TAGS = tuple(bytes((tag,)) for tag in range(256))
+
+
 def tlv(tag: int, content: bytes) -> bytes:
     """One value: identifier octet, length, content."""
-    return bytes((tag,)) + length(len(content)) + content
+    return _TAGS[tag] + length(len(content)) + content
 
 
 def sequence(*parts: bytes) -> bytes:

@@ -2,10 +2,9 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flask import Flask, Request, Response
 from werkzeug.routing import BaseConverter
@@ -33,8 +32,7 @@ _ROUTE = "ca_service.route"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-@dataclass(frozen=True, slots=True)
-class AccessRecord:
+class AccessRecord(NamedTuple):
     """One answered request, with nothing in it that names a person.
 
     `route` is the pattern that matched, never the path, or None when none did; `method` is OTHER for a word
@@ -151,8 +149,8 @@ def _framed(
             begin(name)
 
         def start(
-            status: str, headers: list[tuple[str, str]], exc_info: "OptExcInfo | None" = None
-        ) -> Callable[[bytes], object]:
+            status: str, headers: "list[tuple[str, str]]", exc_info: "OptExcInfo | None" = None
+        ) -> "Callable[[bytes], object]":  # in quotes, since it would be made anew for each request
             given = dict(headers)
             headers += [each for each in _DEFAULT_HEADERS if each[0] not in given]
             headers.append((HEADER, name))
@@ -161,10 +159,8 @@ def _framed(
             return start_response(status, headers, exc_info)
 
         body = inner(environ, start)
-        if isinstance(body, Pending):
-            if begin is not None:
-                body.resume = partial(begin, name)
-            return body
+        if begin is not None and isinstance(body, Pending):
+            body.resume = partial(begin, name)
         return body
 
     return framed
