@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
+from gunicorn.http.errors import UnsupportedTransferCoding
 from gunicorn.http.message import Request, _ip_in_allow_list
 from gunicorn.http.wsgi import Response
 from gunicorn.workers.gthread import TConn
@@ -40,6 +41,16 @@ class _PeerKnown(Request):  # type: ignore[misc]  # gunicorn ships no types
         if not isinstance(self.peer_addr, tuple):
             return bool(super()._peer_is_trusted_proxy())
         return _is_listed(self.peer_addr[0], tuple(self.cfg.forwarded_allow_ips))
+
+    def set_body_reader(self) -> None:
+        """Refuse codings beside chunked: gunicorn lets some pass, undone by nobody (RFC 9112 §6.1).
+
+        Without chunked at the end there is no telling where the body ends, which is malformed (§6.3).
+        """
+        super().set_body_reader()
+        for name, value in self.headers:
+            if name == "TRANSFER-ENCODING" and value.strip(" \t").lower() != "chunked":
+                raise UnsupportedTransferCoding(value)
 
 
 @lru_cache(maxsize=1024)

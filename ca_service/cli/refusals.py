@@ -5,7 +5,10 @@ from gunicorn.http import errors
 from ca_service.errors import BodyTooLarge, CAError, MalformedRequest, Unimplemented
 from ca_service.web.problems import document
 
-_TOO_LONG = {errors.LimitRequestLine: (414, "URI Too Long"), errors.LimitRequestHeaders: (431, "Too Large")}
+_TOO_LONG = {
+    errors.LimitRequestLine: (414, "URI Too Long"),
+    errors.LimitRequestHeaders: (431, "Request Header Fields Too Large"),
+}
 _UNREADABLE = (
     errors.InvalidRequestLine,
     errors.InvalidRequestMethod,

@@ -235,6 +235,32 @@ def test_what_is_no_http_is_refused_and_others_are_served(service: RunningServic
         assert b" 400 " in connection.recv(65536)
 
 
+@pytest.mark.parametrize(
+    ("line", "status", "reason"),
+    [
+        ("Transfer-Encoding: gzip, chunked", "501 Not Implemented", "unimplemented"),
+        ("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked", "501 Not Implemented", "unimplemented"),
+        ("Transfer-Encoding: br", "501 Not Implemented", "unimplemented"),
+        # Nobody can tell where this body ends.
+        ("Transfer-Encoding: gzip", "400 Bad Request", "malformed-request"),
+        ("Transfer-Encoding: chunked, gzip", "400 Bad Request", "malformed-request"),
+        ("X-Long: " + "x" * 60_000, "431 Request Header Fields Too Large", "body-too-large"),
+    ],
+)
+def test_what_the_server_does_not_read_is_refused_in_the_words_of_http(
+    service: RunningService, line: str, status: str, reason: str
+) -> None:
+    head = f"POST /api/v2/signingCert HTTP/1.1\r\nHost: {service.bind}\r\n{line}\r\n\r\n"
+    with connect(service) as connection:
+        connection.sendall(head.encode())
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    answered_head, _, body = answer.partition(b"\r\n\r\n")
+    assert answered_head.startswith(f"HTTP/1.1 {status}\r\n".encode()), answered_head[:200]
+    assert b"Content-Type: application/json" in answered_head
+    assert json.loads(body)["details"][0]["reason"] == reason
+
+
 def test_many_signers_at_once_get_logged_certificates(service: RunningService) -> None:
     token = succeed("dev-token", "--dir", service.directory, "--email", "ada@example.com").strip()
 
