@@ -22,6 +22,9 @@ KINDS = ("ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa", "ed25519")
 
 ClientPublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
+KEY_ID_OCTETS = 20
+"""Of a SHA-256, in a key identifier (RFC 7093 §2 method 1)."""
+
 _MAX_OCTETS = 16 * 1024
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----([A-Za-z0-9+/=\s]*)-----END \1-----")
 
@@ -107,7 +110,7 @@ def key_id(public_key: PublicKeyTypes) -> KeyId:
 
 def key_identifier(spki: bytes) -> bytes:
     """The leftmost 160 bits of SHA-256 over the subjectPublicKey of an SPKI (RFC 7093 §2 method 1)."""
-    return hashlib.sha256(subject_public_key(spki)).digest()[:20]
+    return hashlib.sha256(subject_public_key(spki)).digest()[:KEY_ID_OCTETS]
 
 
 def subject_public_key(spki: bytes) -> bytes:

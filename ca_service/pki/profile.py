@@ -14,7 +14,7 @@ from ca_service.errors import ConfigurationError, TokenClaimInvalid
 from ca_service.pki import der
 from ca_service.pki.authority_certificates import Authority
 from ca_service.pki.extensions import USERNAME_OTHER_NAME, encode
-from ca_service.pki.keys import key_identifier
+from ca_service.pki.keys import KEY_ID_OCTETS, key_identifier
 from ca_service.pki.sct import POISON, SCT_LIST
 from ca_service.pki.signatures import algorithm_identifier, signed
 from ca_service.vocabulary import Serial, SubjectKind, SubjectName
@@ -66,14 +66,12 @@ def build_precertificate(authority: Authority, leaf: LeafProfile) -> Precertific
         )
     extensions = b"".join(
         [
-            _KEY_USAGE,
-            _EXTENDED_KEY_USAGE,
-            der.extension("2.5.29.14", der.octet_string(key_identifier(leaf.spki))),
+            _USAGES,
+            _BEFORE_KEY_IDENTIFIER,
+            key_identifier(leaf.spki),
             _authority_key_identifier(authority.subject_key_identifier),
             der.extension("2.5.29.17", der.sequence(_general_name(leaf.subject)), critical=True),
-            _information_access(leaf.ocsp_url, leaf.ca_issuers_url),
-            _distribution_point(leaf.crl_url),
-            *[_fulcio_extension(oid, value) for oid, value in encode(leaf.extensions)],
+            _after_subject(leaf.ocsp_url, leaf.ca_issuers_url, leaf.crl_url, tuple(leaf.extensions.items())),
         ]
     )
     before = b"".join(
@@ -82,7 +80,7 @@ def build_precertificate(authority: Authority, leaf: LeafProfile) -> Precertific
             der.integer(leaf.serial),
             algorithm_identifier(authority.private_key),
             authority.subject_der,
-            der.sequence(der.time(leaf.not_before), der.time(leaf.not_after)),
+            _validity(leaf.not_before, leaf.not_after),
             der.EMPTY_SEQUENCE,  # no subject: the identity is the alternative name alone
             leaf.spki,
         )
@@ -125,7 +123,28 @@ def with_last_extension(tbs: bytes, extension: bytes) -> bytes:
 
 _KEY_USAGE = der.extension("2.5.29.15", b"\x03\x02\x07\x80", critical=True)  # digitalSignature
 _EXTENDED_KEY_USAGE = der.extension("2.5.29.37", der.sequence(der.oid("1.3.6.1.5.5.7.3.3")))  # codeSigning
+_USAGES = _KEY_USAGE + _EXTENDED_KEY_USAGE
+_BEFORE_KEY_IDENTIFIER = der.extension("2.5.29.14", der.octet_string(bytes(KEY_ID_OCTETS)))[:-KEY_ID_OCTETS]
 _POISON = der.extension(POISON, der.NULL, critical=True)
+
+
+@lru_cache(maxsize=64)
+def _validity(not_before: datetime, not_after: datetime) -> bytes:
+    return der.sequence(der.time(not_before), der.time(not_after))
+
+
+@lru_cache(maxsize=512)
+def _after_subject(
+    ocsp_url: str, ca_issuers_url: str, crl_url: str, fulcio: tuple[tuple[str, str], ...]
+) -> bytes:
+    """All extensions after the subject's name; cached, since people's tokens say little but who they are."""
+    return b"".join(
+        [
+            _information_access(ocsp_url, ca_issuers_url),
+            _distribution_point(crl_url),
+            *[_fulcio_extension(oid, value) for oid, value in encode(dict(fulcio))],
+        ]
+    )
 
 
 @lru_cache(maxsize=1024)
