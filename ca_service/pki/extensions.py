@@ -41,6 +41,8 @@ FULCIO_OIDS: Mapping[str, str] = {
 }
 """Extension name, as Fulcio's issuer file spells it, to OID, by arc; `issuer` is also emitted as .1."""
 
+_PLACES = {name: place for place, name in enumerate(FULCIO_OIDS)}
+
 # Raw text without a DER type, as Fulcio has always written these (fulcio docs/oid-info.md).
 _RAW = frozenset(name for name in FULCIO_OIDS if name.startswith("github-workflow-"))
 
@@ -59,10 +61,10 @@ def encode(extensions: Mapping[str, str]) -> list[tuple[str, bytes]]:
     encoded = []
     if issuer := extensions.get("issuer"):
         encoded.append((ISSUER_RAW, _utf8("issuer", issuer)))
-    for name, oid in FULCIO_OIDS.items():
-        if text := extensions.get(name):
+    for name in sorted(extensions, key=_PLACES.__getitem__):
+        if text := extensions[name]:
             octets = _utf8(name, text)
-            encoded.append((oid, octets if name in _RAW else der.tlv(0x0C, octets)))
+            encoded.append((FULCIO_OIDS[name], octets if name in _RAW else der.tlv(0x0C, octets)))
     return encoded
 
 

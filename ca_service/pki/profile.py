@@ -71,7 +71,8 @@ def build_precertificate(authority: Authority, leaf: LeafProfile) -> Precertific
             key_identifier(leaf.spki),
             _authority_key_identifier(authority.subject_key_identifier),
             der.extension("2.5.29.17", der.sequence(_general_name(leaf.subject)), critical=True),
-            _after_subject(leaf.ocsp_url, leaf.ca_issuers_url, leaf.crl_url, tuple(leaf.extensions.items())),
+            _status_addresses(leaf.ocsp_url, leaf.ca_issuers_url, leaf.crl_url),
+            *[_fulcio_extension(oid, value) for oid, value in encode(leaf.extensions)],
         ]
     )
     before = b"".join(
@@ -133,18 +134,9 @@ def _validity(not_before: datetime, not_after: datetime) -> bytes:
     return der.sequence(der.time(not_before), der.time(not_after))
 
 
-@lru_cache(maxsize=512)
-def _after_subject(
-    ocsp_url: str, ca_issuers_url: str, crl_url: str, fulcio: tuple[tuple[str, str], ...]
-) -> bytes:
-    """All extensions after the subject's name; cached, since people's tokens say little but who they are."""
-    return b"".join(
-        [
-            _information_access(ocsp_url, ca_issuers_url),
-            _distribution_point(crl_url),
-            *[_fulcio_extension(oid, value) for oid, value in encode(dict(fulcio))],
-        ]
-    )
+@lru_cache(maxsize=1024)
+def _status_addresses(ocsp_url: str, ca_issuers_url: str, crl_url: str) -> bytes:
+    return _information_access(ocsp_url, ca_issuers_url) + _distribution_point(crl_url)
 
 
 @lru_cache(maxsize=1024)
@@ -158,14 +150,12 @@ def _authority_key_identifier(subject_key_identifier: bytes) -> bytes:
     return der.extension("2.5.29.35", der.sequence(der.tlv(0x80, subject_key_identifier)))
 
 
-@lru_cache(maxsize=16)
 def _information_access(ocsp_url: str, ca_issuers_url: str) -> bytes:
     ocsp = der.sequence(der.oid("1.3.6.1.5.5.7.48.1"), _uri(ocsp_url))
     ca_issuers = der.sequence(der.oid("1.3.6.1.5.5.7.48.2"), _uri(ca_issuers_url))
     return der.extension("1.3.6.1.5.5.7.1.1", der.sequence(ocsp, ca_issuers))
 
 
-@lru_cache(maxsize=1024)
 def _distribution_point(crl_url: str) -> bytes:
     full_name = der.explicit(0, der.explicit(0, _uri(crl_url)))
     return der.extension("2.5.29.31", der.sequence(der.sequence(full_name)))
