@@ -41,7 +41,8 @@ class OcspAnswer:
     """A DER OCSPResponse and how long others may keep it; times are seconds since 1970, max_age seconds.
 
     `dated`: no answer that says less can have been produced in the same second. `verdicts` are what it says
-    of each certificate that was asked for, none in an error response.
+    of each certificate that was asked for, none in an error response. `later` says that another process may
+    answer what this one cannot now.
     """
 
     der: bytes
@@ -52,6 +53,7 @@ class OcspAnswer:
     etag: str
     dated: bool = True
     verdicts: tuple[CertStatus, ...] = ()
+    later: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,5 +213,11 @@ class StatusResponder:
         self._observer.count("ocsp_error", status=status.name.lower())
         now = self._clock() // 1000
         return OcspAnswer(
-            der=error_response(status), cacheable=False, produced_at=now, next_update=now, max_age=0, etag=""
+            der=error_response(status),
+            cacheable=False,
+            produced_at=now,
+            next_update=now,
+            max_age=0,
+            etag="",
+            later=status is ErrorStatus.TRY_LATER,
         )

@@ -121,7 +121,7 @@ def _with_shortcuts(app: Flask, shortcuts: Shortcuts) -> "WSGIApplication":
 
     def begun(start_response: "StartResponse", reply: QuickReply) -> "Iterable[bytes]":
         length = ("Content-Length", str(len(reply.body)))
-        start_response("200 OK", [("Content-Type", reply.content_type), length, *reply.headers])
+        start_response(reply.status, [("Content-Type", reply.content_type), length, *reply.headers])
         return (reply.body,)
 
     return application

@@ -24,11 +24,12 @@ DONE = "ca_service.done"
 
 @dataclass(frozen=True, slots=True)
 class QuickReply:
-    """A reply with status 200, apart from the headers that all replies have."""
+    """A reply apart from the headers that all replies have; `status` is the line's code and phrase."""
 
     content_type: str
     headers: "Headers"
     body: bytes
+    status: str = "200 OK"
 
 
 Prepared = TypeVar("Prepared")

@@ -122,7 +122,8 @@ def shortcuts(responder: Responder) -> Sequence[Shortcut]:
         if not path.isascii() or "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ:
             return None
         given = responder.respond(decode_ocsp_path(path[len(_OCSP_BELOW) :]))
-        return QuickReply(OCSP_RESPONSE, _ocsp_headers(given), given.der)
+        status = "503 Service Unavailable" if given.later else "200 OK"
+        return QuickReply(OCSP_RESPONSE, _ocsp_headers(given), given.der, status)
 
     return (Shortcut("GET", _OCSP_BELOW, "/ocsp/<rest:encoded>", answer),)
 
@@ -146,7 +147,8 @@ def decode_ocsp_path(encoded: str) -> bytes:
 
 def _ocsp_reply(answer: OcspAnswer) -> Response:
     (_, cache), *headers = _ocsp_headers(answer)
-    reply = bytes_reply(answer.der, OCSP_RESPONSE, cache=cache, headers=headers)
+    status = 503 if answer.later else 200
+    reply = bytes_reply(answer.der, OCSP_RESPONSE, status=status, cache=cache, headers=headers)
     if not answer.cacheable:
         return reply
     if "HTTP_IF_NONE_MATCH" in request.environ or "HTTP_IF_MODIFIED_SINCE" in request.environ:
@@ -156,6 +158,9 @@ def _ocsp_reply(answer: OcspAnswer) -> Response:
 
 @lru_cache(maxsize=4096)
 def _ocsp_headers(answer: OcspAnswer) -> Headers:
+    if answer.later:
+        # In HTTP's words too: a proxy reads no OCSP, and can then ask a node that knows.
+        return (("Cache-Control", NEVER_CACHED), _NOT_IN_NGINX, ("Retry-After", "1"))
     if not answer.cacheable:
         return (("Cache-Control", NEVER_CACHED), _NOT_IN_NGINX)
     # RFC 5019 §6.2, with the directives that its successor asks for.

@@ -10,8 +10,10 @@ from functools import partial
 
 import pytest
 
-from tests.support.cluster import Cluster, Load, Node, said
+from tests.support.cluster import Cluster, Load, Node, question, said, verdict
 from tests.support.processes import http, wait_until
+from tests.support.signing import Issued
+from tests.support.verifier import crl_url, ocsp_get_url, ocsp_url
 
 PATIENT = 120.0
 TOLD_TO_WAIT = {"503", "502", "504", "429"}
@@ -109,12 +111,26 @@ def test_the_way_of_one_node_to_the_database_is_cut(cluster: Cluster, how: str) 
             load.more(10)
             assert cut.status(known) == "TRY_LATER"
             assert well.status(known) == "GOOD"
+            if how == "dies":
+                assert asked_through_nginx(cluster, known) == {"GOOD"}, "nginx asks the one that knows"
             well.service.admin("revoke", "certificate", known.serial)
             assert well.status(known) == "REVOKED"
             assert cut.status(known) == "TRY_LATER", "better than an old answer"
         finally:
             cut.proxy.recover()
         wait_until(lambda: cut.status(known) == "REVOKED", PATIENT, "found again without a hand")
+
+
+def asked_through_nginx(cluster: Cluster, issued: Issued) -> set[str]:
+    """What verifiers learn who ask many times, by POST and by GET."""
+    found = set()
+    with cluster.session() as session:
+        for _ in range(20):
+            by_post = session.post(ocsp_url(issued.leaf), data=question(issued), timeout=60)
+            by_get = session.get(ocsp_get_url(issued.leaf, question(issued)), timeout=60)
+            found |= {verdict(by_post.content), verdict(by_get.content)}
+            assert session.get(crl_url(issued.leaf), timeout=60).status_code == 200
+    return found
 
 
 def test_redis_is_stopped_and_starts_again(cluster: Cluster) -> None:

@@ -35,6 +35,12 @@ _OCSP_REPLY = reply(
     _BINARY,
     headers=_OCSP_HEADERS,
 )
+_OCSP_LATER = reply(
+    "An OCSPResponse with the error status tryLater: this node cannot know now, another may.",
+    "application/ocsp-response",
+    _BINARY,
+    headers={"Retry-After": {"$ref": "#/components/headers/RetryAfter"}},
+)
 
 _CRL_ENTRY = closed_object(
     {
@@ -52,7 +58,7 @@ PATHS: JSON = {
             "ocspByPost",
             ["status"],
             "Ask whether certificates hold (RFC 6960)",
-            {"200": _OCSP_REPLY, **problems(413)},
+            {"200": _OCSP_REPLY, **problems(413), "503": _OCSP_LATER},
             requestBody={
                 "description": "The DER of an OCSPRequest; the media type is not looked at.",
                 "content": {
@@ -77,7 +83,7 @@ PATHS: JSON = {
             "ocspByGet",
             ["status"],
             "Ask whether certificates hold, so that the answer can be cached (RFC 5019)",
-            {"200": _OCSP_REPLY, "304": NOT_MODIFIED, **problems(404, 412)},
+            {"200": _OCSP_REPLY, "304": NOT_MODIFIED, **problems(404, 412), "503": _OCSP_LATER},
         ),
     },
     "/crl/{key_id}/{shard}.crl": {

@@ -15,6 +15,7 @@ from ca_service.web.status import decode_ocsp_path
 from tests.unit.web.conftest import MALFORMED, NOW, World
 
 ANSWER = OcspAnswer(b"\x30\x00answer", True, NOW, NOW + 86400, 60, "e7a9")
+LATER = OcspAnswer(b"\x30\x03later", False, NOW, NOW, 0, "", later=True)
 NONCE_ANSWER = OcspAnswer(b"\x30\x00nonce", False, NOW, NOW + 86400, 60, "0")
 
 # Octets whose base64 has slashes and plus signs, in all three lengths of padding, one ending in a slash.
@@ -94,6 +95,21 @@ def test_an_empty_or_strange_body_gets_an_ocsp_error_not_an_http_one(client: Fla
 
 def test_a_body_beyond_the_limit_is_an_http_error(client: FlaskClient) -> None:
     assert client.post("/ocsp", data=b"x" * (MAX_BODY + 1)).status_code == 413
+
+
+@pytest.mark.parametrize("header", [{}, {"If-None-Match": '"e7a9"'}], ids=["past Flask", "in Flask"])
+def test_what_another_node_may_know_is_said_in_the_words_of_http_too(
+    client: FlaskClient, world: World, header: dict[str, str]
+) -> None:
+    request_der = REQUESTS[0]
+    world.responder.answers[request_der] = LATER
+    by_get = client.get(f"/ocsp/{quote(base64.b64encode(request_der).decode(), safe='')}", headers=header)
+    for reply in (by_get, client.post("/ocsp", data=request_der)):
+        assert (reply.status_code, reply.data) == (503, LATER.der)
+        assert reply.content_type == "application/ocsp-response"
+        assert reply.headers["Retry-After"] == "1"
+        assert reply.headers["Cache-Control"] == "no-store"
+        assert reply.headers["X-Accel-Expires"] == "0"
 
 
 def test_a_cacheable_answer_tells_caches_how_long(client: FlaskClient, world: World) -> None:
