@@ -13,6 +13,7 @@ from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 
 from ca_service.errors import ConfigurationError
+from ca_service.store.arrays import BinaryArray, BinaryArrayDumper
 from ca_service.store.file_locks import FileLocks
 from ca_service.store.patience import PatientConnection, Reach
 from ca_service.store.quick import DriverConnection
@@ -183,6 +184,7 @@ class PostgresServer:
         """Connect, with the settings of each session made."""
         with self._reach.trying():
             connection = PatientConnection.connect(self._conninfo, autocommit=True)
+        connection.adapters.register_dumper(BinaryArray, BinaryArrayDumper)
         connection.when_silent = self._reach.silent
         # The server itself gives up before: on a lock, and on statements that are not quick.
         connection.patience = self._lock_timeout + _PATIENCE_SECONDS

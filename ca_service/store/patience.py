@@ -13,23 +13,51 @@ from psycopg.abc import PQGen
 
 _PAUSE_SECONDS = 1.0
 _TRY_SECONDS = 15.0
+_TOGETHER = 64
+"""Commands that are sent in one piece at most: an executemany may bring very many."""
 
 _R = TypeVar("_R")
 
 
-class _LastWordSync(psycopg.Pipeline):
-    """A pipeline that ends with Sync, as the protocol wants it, and not with a Flush after it.
+class _InOnePiece(psycopg.Pipeline):
+    """A pipeline that sends what it was given together when it ends, and not each statement for itself.
 
-    PostgreSQL takes the Flush for the client's next word. If the client then hangs in the middle of a
-    transaction, idle_in_transaction_session_timeout does not end that.
+    Each piece is a call into the kernel, and wakes the server for one statement. It ends with Sync, as the
+    protocol wants it, and not with a Flush after it: PostgreSQL takes the Flush for the client's next word.
+    If the client then hangs in the middle of a transaction, idle_in_transaction_session_timeout does not end
+    that.
     """
 
-    def _exit_gen(self) -> PQGen[None]:
+    def _communicate_gen(self) -> PQGen[None]:
+        if len(self.command_queue) >= _TOGETHER:
+            yield from self._send_gen()
+
+    def _send_gen(self) -> PQGen[None]:
+        # libpq keeps what it is given until it is told to flush, which comes with the last one.
+        while len(self.command_queue) > 1:
+            self.command_queue.popleft()()
+        yield from super()._communicate_gen()
+
+    def _fetch_gen(self, *, flush: bool) -> PQGen[None]:
+        first: psycopg.Error | None = None
         try:
-            self._enqueue_sync()
-            yield from self._communicate_gen()
-        finally:
-            yield from self._fetch_gen(flush=False)
+            if self.command_queue:
+                yield from self._send_gen()
+        except psycopg.Error as error:
+            first = error
+        try:
+            yield from super()._fetch_gen(flush=flush)  # all of it, or the pipeline cannot be left
+        except psycopg.Error as error:
+            first = first or error  # those after it only say that there was one
+        if first is not None:
+            raise first
+
+    def _sync_gen(self) -> PQGen[None]:
+        self._enqueue_sync()
+        yield from self._fetch_gen(flush=False)
+
+    def _exit_gen(self) -> PQGen[None]:
+        yield from self._sync_gen()
 
 
 class PatientConnection(psycopg.Connection[tuple[Any, ...]]):
@@ -42,7 +70,7 @@ class PatientConnection(psycopg.Connection[tuple[Any, ...]]):
     def pipeline(self) -> Iterator[psycopg.Pipeline]:
         """Send what is executed in the block together."""
         if self._pipeline is None:
-            self._pipeline = _LastWordSync(self)
+            self._pipeline = _InOnePiece(self)
         with super().pipeline() as pipeline:
             yield pipeline
 

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from ca_service.errors import StoreUnavailable
+from ca_service.store.arrays import BinaryArray, Columns
 
 DriverConnection = Any
 """A connection of sqlite3 or psycopg; both have execute(sql, parameters), cursor() and close()."""
@@ -21,7 +22,7 @@ DriverRow = tuple[Any, ...]
 Parameters = Mapping[str, object]
 
 _MOST_ROWS = 64
-"""Rows in one INSERT: columns times this stays far below what either driver takes as parameters."""
+"""Rows in one INSERT of SQLite: columns times this stays far below what it takes as parameters."""
 
 _SQLITE = SQLiteDialect_pysqlite(paramstyle="named")
 _POSTGRESQL = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy types it on no line
@@ -42,37 +43,34 @@ class Statement:
 class Insertion:
     """An INSERT of many rows in few statements: the driver's work, and its locks, come once for each.
 
-    Rows are tuples in the order of the table's columns. A statement takes a power of two of them, so that
-    few texts are compiled and prepared.
+    Rows are tuples in the order of the table's columns. PostgreSQL takes all of them in one statement; one of
+    SQLite takes a power of two of them, so that few texts are compiled.
     """
 
-    __slots__ = ("_most", "_on_postgresql", "_on_sqlite")
+    __slots__ = ("_columns", "_on_postgresql", "_on_sqlite")
 
     def __init__(self, table: Table, *, unless_there: bool = False) -> None:
         """Write the statements; `unless_there` leaves rows out whose key exists."""
-        columns = ", ".join(column.name for column in table.columns)
-        start = f"INSERT INTO {table.name} ({columns}) VALUES "  # noqa: S608 - the schema's own names
+        start = f"INSERT INTO {table.name} ({', '.join(column.name for column in table.columns)})"
         end = " ON CONFLICT DO NOTHING" if unless_there else ""
         sizes = [1 << power for power in range(_MOST_ROWS.bit_length())]
-        self._on_sqlite, self._on_postgresql = (
-            {
-                size: start + ", ".join([f"({', '.join([sign] * len(table.columns))})"] * size) + end
-                for size in sizes
-            }
-            for sign in ("?", "%s")
-        )
+        row = f"({', '.join('?' * len(table.columns))})"
+        self._on_sqlite = {size: f"{start} VALUES {', '.join([row] * size)}{end}" for size in sizes}
+        self._columns = Columns(table)
+        self._on_postgresql = f"{start} SELECT * FROM {self._columns.unnested}{end}"  # noqa: S608 - the schema's own names
 
-    def cut(
-        self, rows: Sequence[tuple[object, ...]], *, postgresql: bool
-    ) -> list[tuple[str, tuple[object, ...]]]:
+    def on_sqlite(self, rows: Sequence[tuple[object, ...]]) -> list[tuple[str, tuple[object, ...]]]:
         """Statements with their parameters, which together insert all rows in their order."""
-        texts = self._on_postgresql if postgresql else self._on_sqlite
         cut, start = [], 0
         while left := len(rows) - start:
             size = min(_MOST_ROWS, 1 << left.bit_length() - 1)
-            cut.append((texts[size], tuple(chain.from_iterable(rows[start : start + size]))))
+            cut.append((self._on_sqlite[size], tuple(chain.from_iterable(rows[start : start + size]))))
             start += size
         return cut
+
+    def on_postgresql(self, rows: Sequence[tuple[object, ...]]) -> tuple[str, tuple[BinaryArray, ...]]:
+        """The statement that inserts all rows in their order, one at least, and its parameters."""
+        return self._on_postgresql, self._columns.arrays(rows)
 
 
 class Transaction:
@@ -121,11 +119,11 @@ class Transaction:
 
     def insert(self, statement: Insertion, rows: Sequence[tuple[object, ...]]) -> None:
         """Insert rows; on PostgreSQL it is put off, and so is the error."""
-        cut = statement.cut(rows, postgresql=self._postgresql)
         if self._postgresql:
-            self._put_off.extend(cut)
+            if rows:
+                self._put_off.append(statement.on_postgresql(rows))
             return
-        for sql, parameters in cut:
+        for sql, parameters in statement.on_sqlite(rows):
             self._connection.execute(sql, parameters)
 
     def require_change(self, statement: Statement, parameters: Parameters, otherwise: str) -> None:
