@@ -25,6 +25,10 @@ POOL_SIZE = 8
 
 _PATIENCE_SECONDS = 1.0
 _LONGEST_STATEMENT_MS = 30_000
+# A hung process must not keep rows that everybody waits for. In a transaction of quick statements nothing is
+# done between them that takes long, and it may hold the log's lock: it ends before others give up on that.
+_LONGEST_SILENCE_MS = 10_000
+_LONGEST_QUICK_SILENCE_MS = 3_000
 _LONGEST_HOLD_MS = 60_000
 """How long a session may hold a named lock without a word; what it does meanwhile is checked when stored."""
 
@@ -170,8 +174,6 @@ class PostgresServer:
                 "SET synchronous_commit = on",
                 f"SET lock_timeout = {int(lock_timeout * 1000)}",
                 f"SET statement_timeout = {_LONGEST_STATEMENT_MS}",
-                # A hung process must not keep the row that everybody waits for.
-                "SET idle_in_transaction_session_timeout = 10000",
                 "SET default_transaction_isolation = 'read committed'",
                 "SET client_encoding = 'UTF8'",
             )
@@ -188,7 +190,8 @@ class PostgresServer:
         connection.when_silent = self._reach.silent
         # The server itself gives up before: on a lock, and on statements that are not quick.
         connection.patience = self._lock_timeout + _PATIENCE_SECONDS
-        connection.execute(self._settings)
+        silence = _LONGEST_QUICK_SILENCE_MS if quick else _LONGEST_SILENCE_MS
+        connection.execute(f"{self._settings}; SET idle_in_transaction_session_timeout = {silence}")
         if not quick:
             connection.patience += _LONGEST_STATEMENT_MS / 1000
         connection.autocommit = False

@@ -12,7 +12,7 @@ from sqlalchemy import func, literal_column, select, text
 
 from ca_service.errors import StoreUnavailable
 from ca_service.store.connections import Asked
-from ca_service.store.database import Database
+from ca_service.store.database import DEFAULT_LOCK_TIMEOUT, Database
 from ca_service.store.quick import Statement
 from tests.support.postgres import LocalPostgres
 from tests.support.processes import wait_until
@@ -22,6 +22,7 @@ PATIENT = 60.0
 SOON = Statement(
     select(func.set_config(*map(literal_column, ("'idle_in_transaction_session_timeout'", "'300'", "true"))))
 )
+SILENCE = Statement(select(func.current_setting(literal_column("'idle_in_transaction_session_timeout'"))))
 ONE = Statement(select(literal_column("1")))
 
 
@@ -103,6 +104,15 @@ def test_a_named_lock_is_not_waited_for_without_end_either(database: Database, p
     finally:
         proxy.recover()
     wait_until(lambda: reads(database), PATIENT, "an answer")
+
+
+def test_who_may_hold_the_log_s_lock_is_ended_before_others_stop_waiting(database: Database) -> None:
+    assert database.quick_row(SILENCE, {}) == ("3s",)
+    with database.quick_writing() as transaction:
+        assert transaction.row(SILENCE, {}) == ("3s",)
+    with database.reading() as connection:
+        assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar_one() == "10s"
+    assert DEFAULT_LOCK_TIMEOUT > 3
 
 
 @pytest.mark.parametrize("in_pipeline", [True, False])

@@ -5,9 +5,11 @@ Each is broken under load, watched, mended without a hand on the nodes, and the 
 
 import contextlib
 import signal
+import time
 from collections.abc import Iterator
 from functools import partial
 
+import psutil
 import pytest
 
 from tests.support.cluster import Cluster, Load, Node, question, said, verdict
@@ -67,6 +69,43 @@ def test_a_whole_node_is_killed_and_comes_back(cluster: Cluster) -> None:
         wait_until(lambda: cluster.sql(dirty) == [(0,)], PATIENT, "published by the one that is left")
         first.service.start()
         assert first.status(revoked) == "REVOKED"
+
+
+HOLDERS = """
+SELECT pid FROM pg_stat_activity JOIN pg_locks USING (pid)
+WHERE application_name = 'ca-service' AND state = 'idle in transaction' AND granted
+  AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND relation = 'tree_heads'::regclass AND mode = 'RowShareLock'
+"""
+
+
+def test_a_worker_hangs_with_the_logs_lock_and_the_others_go_on(cluster: Cluster) -> None:
+    hanging, well = cluster.nodes
+    with loaded(cluster) as load:
+        victim = hanging.service.workers()[0]
+        held = wait_until(
+            lambda: stopped_with_the_lock(cluster, victim), 240, "stopped while it held the lock", pause=0.003
+        )
+        try:
+            open_ones = "SELECT pid FROM pg_stat_activity"
+            wait_until(lambda: (held,) not in cluster.sql(open_ones), PATIENT, "its session is ended for it")
+            for _ in range(5):
+                cluster.issue(well.url)
+        finally:
+            victim.resume()
+        load.more(10)
+
+
+def stopped_with_the_lock(cluster: Cluster, victim: psutil.Process) -> int | None:
+    """Stop the worker; PostgreSQL's process of the session in which it is that holds the lock, or go on."""
+    victim.suspend()
+    if found := cluster.sql(HOLDERS):
+        # Others that are in the middle of it come to its end.
+        time.sleep(0.3)
+        if still := set(found) & set(cluster.sql(HOLDERS)):
+            return int(still.pop()[0])
+    victim.resume()
+    return None
 
 
 def test_postgresql_crashes_and_starts_again(cluster: Cluster) -> None:
