@@ -13,7 +13,7 @@ from tests.support.processes import RunningService, dev_service, http, running
 from tests.support.rekor import LocalRekor
 from tests.support.tokens import TokenDesk
 
-pytest_plugins = ["tests.support.databases", "tests.support.cluster"]
+pytest_plugins = ["tests.support.databases", "tests.support.cluster", "tests.support.two_nodes"]
 
 HERE = Path(__file__).parent
 WITHOUT_SOCKETS = ("unit", "property")
@@ -66,10 +66,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+def one_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
     """`ca-service dev` with two workers, shared by the run: use an identity of your own in each test."""
     with running(dev_service(tmp_path_factory.mktemp("service") / "ca")) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def service(one_node: RunningService) -> RunningService:
+    """The shared service; end-to-end tests have two nodes behind nginx as well by this name."""
+    return one_node
 
 
 @pytest.fixture(scope="session")

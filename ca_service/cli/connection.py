@@ -1,6 +1,7 @@
 """Speaking to a service over HTTP as one of its administrators, with its errors raised as they were there."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -43,7 +44,9 @@ def is_private(url: str) -> bool:
 def session_for(url: str) -> requests.Session:
     """A session for requests to a URL; what stays on this machine passes no proxy of the environment."""
     session = requests.Session()
-    session.trust_env = not _on_this_machine(url)
+    if _on_this_machine(url):
+        session.trust_env = False
+        session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
     return session
 
 

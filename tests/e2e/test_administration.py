@@ -10,18 +10,22 @@ import pytest
 import requests
 from requests.adapters import HTTPAdapter
 
-from tests.support.administration import AUDIENCE, Administered, administered, cli
+from tests.e2e.conftest import TWO_NODES
+from tests.support.administration import AUDIENCE, FAILURES, Administered, administered, cli
+from tests.support.cluster import Cluster
 from tests.support.issuer import LocalIssuer
-from tests.support.processes import http
 from tests.support.signing import bearer, issue, key_body, new_key
 from tests.support.verifier import ask_ocsp, ocsp_url
 
-FAILURES = 200
-"""A minute, of one address: more than all tests here make together from theirs."""
-
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Administered]:
+def world(
+    place: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Administered]:
+    if place == TWO_NODES:
+        cluster: Cluster = request.getfixturevalue("cluster")
+        yield Administered(request.getfixturevalue("two_nodes"), cluster.signers, cluster.staff)
+        return
     limits = {"CASVC_ADMIN__FAILURES_PER_MINUTE": str(FAILURES)}
     with administered(tmp_path_factory.mktemp("administration"), limits) as started:
         yield started
@@ -79,9 +83,10 @@ def test_a_bad_token_is_refused_with_its_cause_and_counted(world: Administered, 
 
 def test_a_flood_without_a_good_token_is_slowed_and_leaves_the_record_as_it_was(world: Administered) -> None:
     before = world.audit()
-    with http() as session:
+    with world.service.http() as session:
         # From an address of its own, so that other tests are not slowed.
-        session.mount("http://", _From("127.0.0.77"))
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, _From("127.0.0.77"))
         url = f"{world.service.url}/admin/v1"
         asked = 0
         while (status := session.post(f"{url}/blocks", json={}, timeout=60).status_code) != 429:
@@ -216,11 +221,11 @@ def test_a_verb_must_be_told_where_and_never_shows_a_token_to_others(
     world: Administered, tmp_path: Path
 ) -> None:
     def fails(*arguments: str | Path, code: int, says: str, **more: Any) -> None:
-        result = cli("blocks", *arguments, **more)
+        result = cli("blocks", *arguments, certificates=trusted, **more)
         assert result.exit_code == code, result.stderr
         assert says in result.stderr
 
-    url, config = world.service.url, world.service.config
+    url, config, trusted = world.service.url, world.service.config, world.service.certificates
     fails(code=2, says="--config FILE on its host, or --server URL")
     fails("--config", config, "--server", url, code=2, says="not both")
     fails("--config", config, "--token-file", "-", code=2, says="--token-file is for --server")
@@ -233,14 +238,15 @@ def test_a_verb_must_be_told_where_and_never_shows_a_token_to_others(
     fails("--server", world.staff.url, code=3, says="no ca-service", token="a.b.c")
     given = tmp_path / "token"
     given.write_text(world.token() + "\n")
-    assert cli("blocks", "--server", url, "--token-file", given).exit_code == 0
-    assert cli("blocks", "--server", url, "--token-file", "-", stdin=given.read_text()).exit_code == 0
+    read = cli("blocks", "--server", url, "--token-file", given, certificates=trusted)
+    typed = cli("blocks", "--server", url, "--token-file", "-", stdin=given.read_text(), certificates=trusted)
+    assert (read.exit_code, typed.exit_code) == (0, 0)
 
 
 def test_nothing_of_it_stands_in_the_log(world: Administered) -> None:
     token = world.token()
     world.ask("POST", "/certificates/search", token, {"selector": {"identity": "searched@example.com"}})
-    printed = world.service.output.read_text()
+    printed = world.service.printed()
     assert "/admin/v1/certificates/search" in printed
     for piece in ("searched@example.com", "staff.example.com", "ca-administrator", token.split(".")[2][:40]):
         assert piece not in printed

@@ -29,6 +29,12 @@ OUT_OF_BAND = "urn:ietf:wg:oauth:2.0:oob"
 
 
 @pytest.fixture
+def service(one_node: RunningService) -> RunningService:
+    """`ca-service dev`, which is for one machine."""
+    return one_node
+
+
+@pytest.fixture
 def stock_issuer(service: RunningService, monkeypatch: pytest.MonkeyPatch) -> Iterator[Issuer]:
     """sigstore-python's side of the provider; what it leaves open at the end of a login is closed for it."""
     leave = _OAuthFlow.__exit__

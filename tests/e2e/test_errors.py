@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from tests.support.issuer import b64url
 from tests.support.processes import RunningService
 from tests.support.signing import b64, bearer, csr_pem, key_body, new_key, prove, public_pem
-from tests.support.tokens import TokenDesk
+from tests.support.tokens import Tokens
 
 EMAIL = "errors@example.com"
 
@@ -26,30 +26,30 @@ def with_key(token: str, key: Any = None) -> Refused:
     return key_body(key or new_key(), EMAIL), token
 
 
-def wrong_proof(desk: TokenDesk) -> Refused:
+def wrong_proof(desk: Tokens) -> Refused:
     key = new_key()
     body = key_body(key, EMAIL)
     body["publicKeyRequest"]["proofOfPossession"] = b64(prove(key, "somebody-else@example.com"))
     return body, desk.token(EMAIL)
 
 
-def broken_csr(desk: TokenDesk) -> Refused:
+def broken_csr(desk: Tokens) -> Refused:
     return {"certificateSigningRequest": b64(b"not a request")}, desk.token(EMAIL)
 
 
-def forged_csr(desk: TokenDesk) -> Refused:
+def forged_csr(desk: Tokens) -> Refused:
     lines = csr_pem(new_key()).decode().splitlines()
     swap = "B" if lines[-2][0] != "B" else "C"
     lines[-2] = swap + lines[-2][1:]
     return {"certificateSigningRequest": b64("\n".join(lines).encode())}, desk.token(EMAIL)
 
 
-def short_rsa(desk: TokenDesk) -> Refused:
+def short_rsa(desk: Tokens) -> Refused:
     weak = rsa.generate_private_key(65537, 1024)  # noqa: S505 - its weakness is what is tested
     return with_key(desk.token(EMAIL), weak)
 
 
-def odd_curve(desk: TokenDesk) -> Refused:
+def odd_curve(desk: Tokens) -> Refused:
     key = ec.generate_private_key(ec.SECP256K1())
     body = {
         "publicKeyRequest": {
@@ -60,7 +60,7 @@ def odd_curve(desk: TokenDesk) -> Refused:
     return body, desk.token(EMAIL)
 
 
-def broken_key(desk: TokenDesk) -> Refused:
+def broken_key(desk: Tokens) -> Refused:
     body, token = with_key(desk.token(EMAIL))
     body["publicKeyRequest"]["publicKey"]["content"] = (
         "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"
@@ -74,10 +74,10 @@ def altered(token: str) -> str:
     return f"{head}.{payload[:-2]}{'AA' if payload[-2:] != 'AA' else 'BB'}.{signature}"
 
 
-def handmade(**header: object) -> Callable[[TokenDesk], Refused]:
+def handmade(**header: object) -> Callable[[Tokens], Refused]:
     """A good token under another header; its signature is never reached."""
 
-    def make(desk: TokenDesk) -> Refused:
+    def make(desk: Tokens) -> Refused:
         head, payload, signature = desk.token(EMAIL).split(".")
         known = json.loads(base64.urlsafe_b64decode(head + "=="))
         changed = {name: value for name, value in {**known, **header}.items() if value is not None}
@@ -86,13 +86,13 @@ def handmade(**header: object) -> Callable[[TokenDesk], Refused]:
     return make
 
 
-def minted(**order: Any) -> Callable[[TokenDesk], Refused]:
+def minted(**order: Any) -> Callable[[Tokens], Refused]:
     return lambda desk: with_key(desk.mint(EMAIL, **order))
 
 
 @dataclass(frozen=True)
 class Case:
-    make: Callable[[TokenDesk], Refused]
+    make: Callable[[Tokens], Refused]
     slug: str
     says: str
     expected: str
@@ -232,21 +232,21 @@ CASES = {
         handmade(alg="HS256"),
         "token-algorithm-refused",
         "signed with HS256; expected one of RS256",
-        "RS256",
+        "RS256.*",
         "HS256",
     ),
     "not signed": Case(
         handmade(alg="none"),
         "token-algorithm-refused",
         "signed with none; expected one of RS256",
-        "RS256",
+        "RS256.*",
         "none",
     ),
     "an algorithm nobody knows": Case(
         handmade(alg="secret"),
         "token-algorithm-refused",
         "an unknown algorithm; expected one of RS256",
-        "RS256",
+        "RS256.*",
         "an unknown algorithm",
     ),
     "a key nobody knows": Case(
@@ -329,7 +329,7 @@ def check_shape(reply: requests.Response) -> dict[str, Any]:
 @pytest.mark.parametrize("name", sorted(CASES))
 @pytest.mark.parametrize("path", ["/api/v2/signingCert"])
 def test_a_refusal_says_which_check_failed(
-    service: RunningService, tokens: TokenDesk, session: requests.Session, name: str, path: str
+    service: RunningService, tokens: Tokens, session: requests.Session, name: str, path: str
 ) -> None:
     case = CASES[name]
     body, token = case.make(tokens)
@@ -353,14 +353,14 @@ def test_a_refusal_says_which_check_failed(
         assert private not in reply.reason
 
 
-def test_the_request_id_of_the_caller_is_kept(service: RunningService, session: requests.Session) -> None:
-    reply = session.get(f"{service.url}/nowhere", headers={"X-Request-Id": "caller-0123"}, timeout=60)
+def test_the_request_id_of_the_caller_is_kept(one_node: RunningService, session: requests.Session) -> None:
+    reply = session.get(f"{one_node.url}/nowhere", headers={"X-Request-Id": "caller-0123"}, timeout=60)
     assert reply.status_code == 404
     assert check_shape(reply)["metadata"]["requestId"] == "caller-0123"
 
 
 def test_a_body_that_is_too_long_is_refused(
-    service: RunningService, tokens: TokenDesk, session: requests.Session
+    service: RunningService, tokens: Tokens, session: requests.Session
 ) -> None:
     body, token = with_key(tokens.token(EMAIL))
     body["padding"] = "x" * 70_000

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.support import merkle
 from tests.support.processes import RunningService
 from tests.support.signing import Issued, issue
-from tests.support.tokens import TokenDesk
+from tests.support.tokens import Tokens
 
 EMAIL = "log@example.com"
 
@@ -26,7 +26,7 @@ class Monitor:
 
     def __init__(self, service: RunningService, session: requests.Session, key_file: Path) -> None:
         self.base = f"{service.url}/ctlog/{service.shard()}"
-        self.origin = self.base.removeprefix("http://")
+        self.origin = self.base.partition("://")[2]
         self.session = session
         key = serialization.load_pem_public_key(key_file.read_bytes())
         assert isinstance(key, ec.EllipticCurvePublicKey)
@@ -72,7 +72,7 @@ def monitor(service: RunningService, session: requests.Session, trust: Path) -> 
 
 
 @pytest.fixture
-def some(service: RunningService, tokens: TokenDesk, session: requests.Session) -> list[Issued]:
+def some(service: RunningService, tokens: Tokens, session: requests.Session) -> list[Issued]:
     token = tokens.token(EMAIL)
     return [issue(session, service.url, token, EMAIL) for _ in range(5)]
 

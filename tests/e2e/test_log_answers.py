@@ -9,9 +9,9 @@ import pytest
 import requests
 
 from tests.support import merkle
-from tests.support.processes import RunningService, http
+from tests.support.processes import RunningService
 from tests.support.signing import issue
-from tests.support.tokens import TokenDesk
+from tests.support.tokens import Tokens
 
 EMAIL = "answers@example.com"
 NEVER = "no-store"
@@ -51,9 +51,9 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(service: RunningService, tokens: TokenDesk) -> Iterator[World]:
+def world(service: RunningService, tokens: Tokens) -> Iterator[World]:
     token = tokens.token(EMAIL)
-    with http() as session:
+    with service.http() as session:
         for _ in range(3):
             issue(session, service.url, token, EMAIL)
         yield World(f"{service.url}/ctlog/{service.shard()}", session)
@@ -162,7 +162,7 @@ def test_a_malformed_call_is_told_so(world: World, path: str) -> None:
 
 
 def test_the_heads_tag_follows_the_tree_and_both_forms_are_one_head(
-    world: World, service: RunningService, tokens: TokenDesk, session: requests.Session
+    world: World, service: RunningService, tokens: Tokens, session: requests.Session
 ) -> None:
     before = world.get("checkpoint")
     issue(session, service.url, tokens.token(EMAIL), EMAIL)
@@ -182,10 +182,10 @@ def test_data_tiles_are_compressed_for_those_who_take_it_under_a_tag_of_their_ow
 
 
 @pytest.mark.parametrize("call", ["add-chain", "add-pre-chain"])
-def test_submissions_are_refused_whatever_they_hold(world: World, call: str) -> None:
+def test_submissions_are_refused_whatever_they_hold(world: World, service: RunningService, call: str) -> None:
     for body in ('{"chain":[]}', "no JSON", "x" * 300_000):
         # The server ends a connection on which it left a long body unread.
-        with http() as session:
+        with service.http() as session:
             reply = session.post(f"{world.base}/ct/v1/{call}", data=body, timeout=60)
         assert reply.status_code in (403, 413), reply.text
     assert world.get(f"ct/v1/{call}").status_code == 405

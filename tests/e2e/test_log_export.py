@@ -12,17 +12,22 @@ import requests
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.e2e.conftest import ONE_NODE, TWO_NODES
 from tests.support import static_log
+from tests.support.cluster import somebody
 from tests.support.processes import RunningService, dev_service, run, running, succeed, wait_until
 from tests.support.signing import issue
-from tests.support.tokens import TokenDesk
-
-EMAIL = "export@example.com"
+from tests.support.tokens import IssuerDesk, TokenDesk, Tokens
 
 
 @pytest.fixture(scope="module")
-def exporting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    """A service with two workers which keeps its log as files."""
+def exporting(
+    place: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningService]:
+    """A service with two workers, or two nodes, each of which keeps the log as files."""
+    if place == TWO_NODES:
+        yield request.getfixturevalue("two_nodes")
+        return
     service = dev_service(
         tmp_path_factory.mktemp("exporting") / "ca", environ={"CASVC_LOG__EXPORT_DIR": "public"}
     )
@@ -30,10 +35,17 @@ def exporting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServi
         yield started
 
 
-def issue_some(service: RunningService, session: requests.Session, count: int) -> None:
-    token = TokenDesk(service).token(EMAIL)
+@pytest.fixture
+def desk(place: str, exporting: RunningService, request: pytest.FixtureRequest) -> Tokens:
+    return (
+        TokenDesk(exporting) if place == ONE_NODE else IssuerDesk(request.getfixturevalue("cluster").signers)
+    )
+
+
+def issue_some(service: RunningService, desk: Tokens, session: requests.Session, count: int) -> None:
     for _ in range(count):
-        issue(session, service.url, token, EMAIL)
+        email = somebody()
+        issue(session, service.url, desk.token(email), email)
 
 
 def log_key(service: RunningService, folder: Path) -> ec.EllipticCurvePublicKey:
@@ -49,26 +61,32 @@ def logged_size(service: RunningService, session: requests.Session) -> int:
     return size
 
 
-def published_size(files: Path) -> int:
-    checkpoint = files / "checkpoint"
-    return int(checkpoint.read_text().split("\n")[1]) if checkpoint.exists() else -1
+def folders(service: RunningService) -> list[Path]:
+    """Where each node keeps the files of the log."""
+    return [machine.directory / "public" / service.shard() for machine in service.machines]
+
+
+def published(service: RunningService, size: int) -> bool:
+    """Whether the files of every node are those of the log of this size."""
+    checkpoints = [files / "checkpoint" for files in folders(service)]
+    return all(file.exists() and int(file.read_text().split("\n")[1]) == size for file in checkpoints)
 
 
 def test_files_and_answers_are_the_same_octets_and_pass_an_audit(
-    exporting: RunningService, session: requests.Session, tmp_path: Path
+    exporting: RunningService, desk: Tokens, session: requests.Session, tmp_path: Path
 ) -> None:
     base = f"{exporting.url}/ctlog/{exporting.shard()}"
     files = exporting.directory / "public" / exporting.shard()
     key = log_key(exporting, tmp_path / "trust")
 
-    issue_some(exporting, session, 40)
+    issue_some(exporting, desk, session, 40)
     first = logged_size(exporting, session)
-    wait_until(lambda: published_size(files) == first, 60, "the first certificates are published")
+    wait_until(lambda: published(exporting, first), 60, "the first certificates are published")
     exporting.kill()
     exporting.start()
-    issue_some(exporting, session, 230)
+    issue_some(exporting, desk, session, 230)
     size = first + 230
-    wait_until(lambda: published_size(files) == size, 60, "all certificates are published")
+    wait_until(lambda: published(exporting, size), 60, "all certificates are published")
 
     stored = {str(file.relative_to(files)): file.read_bytes() for file in files.rglob("*") if file.is_file()}
     for path, content in stored.items():
@@ -82,13 +100,18 @@ def test_files_and_answers_are_the_same_octets_and_pass_an_audit(
         assert reply.status_code == 200, path
         return reply.content
 
-    origin = base.removeprefix("http://")
-    of_files = static_log.audit(lambda path: (files / path).read_bytes(), origin, key)
+    origin = base.partition("://")[2]
     of_answers = static_log.audit(over_http, origin, key)
-    assert of_files.size == of_answers.size == size
-    assert of_files.files == of_answers.files
+    for folder in folders(exporting):
+        of_files = static_log.audit(functools.partial(read, folder), origin, key)
+        assert of_files.size == of_answers.size == size
+        assert of_files.files == of_answers.files
     described = json.loads(stored["log.v3.json"])
     assert described["monitoring_url"] == f"{base}/"
+
+
+def read(folder: Path, path: str) -> bytes:
+    return (folder / path).read_bytes()
 
 
 @pytest.fixture
@@ -112,31 +135,33 @@ class QuietFiles(SimpleHTTPRequestHandler):
 
 
 def test_inclusion_is_proven_by_the_service_and_by_a_plain_file_server(
-    exporting: RunningService, session: requests.Session, tmp_path: Path, file_server: str
+    exporting: RunningService, desk: Tokens, session: requests.Session, tmp_path: Path, file_server: str
 ) -> None:
-    token = TokenDesk(exporting).token(EMAIL)
-    leaf = issue(session, exporting.url, token, EMAIL).write(tmp_path) / "leaf.pem"
+    email = somebody()
+    leaf = issue(session, exporting.url, desk.token(email), email).write(tmp_path) / "leaf.pem"
     size = logged_size(exporting, session)
-    files = exporting.directory / "public" / exporting.shard()
-    wait_until(lambda: published_size(files) == size, 60, "the certificate is published")
+    wait_until(lambda: published(exporting, size), 60, "the certificate is published")
     trust = exporting.export_trust(tmp_path / "trust")
+    trusting = exporting.trusting
     for where in ((), ("--log-url", f"{file_server}/{exporting.shard()}")):
-        said = json.loads(succeed("verify-inclusion", leaf, "--trust", trust, *where, "--json"))
+        said = json.loads(
+            succeed("verify-inclusion", leaf, "--trust", trust, *where, "--json", environ=trusting)
+        )
         assert (said["included"], said["tree_size"]) == (True, size)
     bundle = tmp_path / "bundle.json"
-    succeed("verify-inclusion", leaf, "--trust", trust, "--save", bundle)
+    succeed("verify-inclusion", leaf, "--trust", trust, "--save", bundle, environ=trusting)
     assert "in the log" in succeed("verify-inclusion", leaf, "--trust", trust, "--bundle", bundle)
     nowhere = run("verify-inclusion", leaf, "--trust", trust, "--log-url", f"{file_server}/nowhere")
     assert nowhere.returncode == 3
 
 
 def test_the_command_makes_the_same_folder_anywhere(
-    exporting: RunningService, session: requests.Session, tmp_path: Path
+    exporting: RunningService, desk: Tokens, session: requests.Session, tmp_path: Path
 ) -> None:
-    issue_some(exporting, session, 3)
+    issue_some(exporting, desk, session, 3)
     size = logged_size(exporting, session)
     files = exporting.directory / "public" / exporting.shard()
-    wait_until(lambda: published_size(files) == size, 60, "the certificates are published")
+    wait_until(lambda: published(exporting, size), 60, "the certificates are published")
     said = exporting.admin("log", "export", "--dir", tmp_path / "elsewhere")
     assert f"{size} entries published" in said
     elsewhere = tmp_path / "elsewhere" / exporting.shard()

@@ -6,10 +6,18 @@ import stat
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
+
 from tests.support.administration import Login, cli, log_in_at_dev_idp
 from tests.support.processes import RunningService, http
 
 ADMIN = "admin@example.com"
+
+
+@pytest.fixture
+def service(one_node: RunningService) -> RunningService:
+    """`ca-service dev`, which is for one machine."""
+    return one_node
 
 
 def kept_in(home: Path) -> list[Path]:

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
+from tests.e2e.conftest import TWO_NODES
+from tests.support.cluster import Cluster, somebody
 from tests.support.issuer import LocalIssuer
 from tests.support.nginx import ShippedNginx, configured, serving
 from tests.support.processes import RunningService, free_port, http, production_service, running, wait_until
@@ -33,11 +35,20 @@ class Proxied:
     session: requests.Session
 
     def issue(self) -> Issued:
-        return issue(self.session, self.nginx.url, self.issuer.token(EMAIL), EMAIL)
+        email = somebody()
+        return issue(self.session, self.nginx.url, self.issuer.token(email), email)
 
 
 @pytest.fixture(scope="module")
-def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
+def proxied(
+    place: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Proxied]:
+    """One node behind nginx, or two."""
+    if place == TWO_NODES:
+        cluster: Cluster = request.getfixturevalue("cluster")
+        with cluster.session() as session:
+            yield Proxied(request.getfixturevalue("two_nodes"), cluster.nginx, cluster.signers, session)
+        return
     folder = tmp_path_factory.mktemp("proxied")
     node = f"127.0.0.1:{free_port()}"
     nginx = configured(folder / "nginx", [node])

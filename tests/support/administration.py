@@ -28,17 +28,28 @@ from tests.support.processes import (
 from tests.support.signing import bearer
 
 AUDIENCE = "ca-service-admin"
+FAILURES = 200
+"""A minute, of one address: more than all tests together make from theirs."""
 
 
 def cli(
-    *arguments: str | Path, token: str | None = None, home: Path | None = None, stdin: str = ""
+    *arguments: str | Path,
+    token: str | None = None,
+    home: Path | None = None,
+    stdin: str = "",
+    certificates: Path | None = None,
 ) -> Result:
     """Run a verb in this process, with a token in the environment and nothing else of it."""
     kept: dict[str, str | None] = {
         name: None for name in os.environ if name.startswith("CASVC_") or name.lower().endswith("_proxy")
     }
     runner = CliRunner(
-        env={**kept, "CASVC_TOKEN": token, "XDG_CONFIG_HOME": str(home or Path("/nonexistent"))}
+        env={
+            **kept,
+            "CASVC_TOKEN": token,
+            "XDG_CONFIG_HOME": str(home or Path("/nonexistent")),
+            "REQUESTS_CA_BUNDLE": str(certificates) if certificates else None,
+        }
     )
     return runner.invoke(main, [str(argument) for argument in arguments], input=stdin)
 
@@ -61,7 +72,7 @@ class Administered:
         self, method: str, path: str, token: str | None, body: Any = None, **headers: str
     ) -> requests.Response:
         """Call /admin/v1."""
-        with http() as session:
+        with self.service.http() as session:
             return session.request(
                 method,
                 f"{self.service.url}/admin/v1{path}",
@@ -79,22 +90,22 @@ class Administered:
 
     def remotely(self, *arguments: str | Path, who: str = "administrator") -> Result:
         """Run a verb with --server."""
-        return cli(*arguments, "--server", self.service.url, token=self.token(who))
+        return cli(
+            *arguments,
+            *("--server", self.service.url),
+            token=self.token(who),
+            certificates=self.service.certificates,
+        )
 
     def on_host(self, *arguments: str | Path) -> Result:
         """Run a verb with --config."""
         return cli(*arguments, "--config", self.service.config)
 
     def metric(self, name: str, **labels: str) -> float:
-        """The value of one metric, 0 before its first count."""
-        with http() as session:
-            text = session.get(
-                f"http://{self.service.environ['CASVC_METRICS__BIND']}/metrics", timeout=60
-            ).text
+        """The value of one metric of all nodes, 0 before its first count."""
         inner = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
         wanted = re.escape(f"casvc_{name}_total" + (f"{{{inner}}}" if inner else ""))
-        found = re.search(rf"^{wanted} (\S+)$", text, re.MULTILINE)
-        return float(found[1]) if found else 0.0
+        return sum(map(float, re.findall(rf"^{wanted} (\S+)$", self.service.metrics(), re.MULTILINE)))
 
 
 def give_roles(config: Path, staff: LocalIssuer, signers: LocalIssuer) -> None:

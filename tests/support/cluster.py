@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from tests.support import merkle
-from tests.support.administration import give_roles
-from tests.support.issuer import LocalIssuer
+from tests.support.administration import FAILURES, give_roles
+from tests.support.issuer import POLICY, LocalIssuer, issuer_file_of
 from tests.support.nginx import ShippedNginx, configured, serving
 from tests.support.postgres import LocalPostgres
 from tests.support.processes import CA_SERVICE, RunningService, free_port, http, succeed, wait_until
@@ -97,8 +97,9 @@ class Cluster:
     redis: LocalRedis
     signers: LocalIssuer
     staff: LocalIssuer
+    choosy: LocalIssuer
+    """Whose tokens get a certificate only by a policy."""
     nginx: ShippedNginx
-    plain: str
     nodes: Sequence[Node]
 
     @property
@@ -260,15 +261,8 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
     with contextlib.ExitStack() as stack:
         postgres = stack.enter_context(LocalPostgres())
         redis = stack.enter_context(LocalRedis())
-        signers, staff = stack.enter_context(LocalIssuer()), stack.enter_context(LocalIssuer())
+        signers, staff, choosy = (stack.enter_context(LocalIssuer()) for _ in range(3))
         nginx = configured(folder / "nginx", [f"127.0.0.1:{port}" for port in ports], requests_a_second=5000)
-        plain = free_port()
-        vhost = nginx.folder / "ca-service.conf"
-        secure = f"listen 127.0.0.1:{nginx.url.rpartition(':')[2]} ssl;"
-        text = vhost.read_text()
-        assert secure in text
-        # For programs of other tests that know no certificate of ours.
-        vhost.write_text(text.replace(secure, f"{secure}\n    listen 127.0.0.1:{plain};"))
         url = postgres.new_database()
         name = url.rpartition("/")[2]
         one, two = folder / "one", folder / "two"
@@ -277,7 +271,7 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
             *("--organization", "Example"),
             environ={"CASVC_DATABASE__URL": url},
         )
-        (one / "issuers.yaml").write_text(signers.issuer_file())
+        (one / "issuers.yaml").write_text(issuer_file_of(signers, choosy))
         _configure(
             one / "ca.toml",
             {
@@ -288,6 +282,8 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
             },
         )
         give_roles(one / "ca.toml", staff, signers)
+        with (one / "ca.toml").open("a") as file:
+            file.write(POLICY.format(issuer=choosy.url))
         _copy(one, two)
         nodes = []
         for directory, port in zip((one, two), ports, strict=True):
@@ -301,15 +297,18 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
                     *(str(CA_SERVICE), "serve", "--config", str(directory / "ca.toml")),
                     *("--bind", f"127.0.0.1:{port}", "--workers", "2"),
                 ],
-                environ={"CASVC_METRICS__BIND": f"127.0.0.1:{free_port()}"},
+                environ={
+                    "CASVC_METRICS__BIND": f"127.0.0.1:{free_port()}",
+                    "CASVC_ADMIN__FAILURES_PER_MINUTE": str(FAILURES),
+                    "CASVC_LOG__EXPORT_DIR": "public",
+                    # For commands: nginx has a certificate that nobody knows.
+                    "REQUESTS_CA_BUNDLE": str(nginx.certificates),
+                },
             )
             nodes.append(Node(service.start(), proxy, name))
             stack.callback(service.stop)
         stack.enter_context(serving(nginx))
-        cluster = Cluster(
-            postgres, redis, signers, staff, nginx, plain=f"http://127.0.0.1:{plain}", nodes=nodes
-        )
-        yield cluster
+        yield Cluster(postgres, redis, signers, staff, choosy, nginx, nodes)
 
 
 @pytest.fixture(scope="session")

@@ -115,3 +115,19 @@ class LocalIssuer:
         message = ".".join(b64url(json.dumps(part).encode()) for part in (head, claims))
         signature = self.key.sign(message.encode(), padding.PKCS1v15(), hashes.SHA256())
         return f"{message}.{b64url(signature)}"
+
+
+def issuer_file_of(*issuers: LocalIssuer, more: str = "") -> str:
+    """One issuer file that names all of them, and `more` entries."""
+    tables = (issuer.issuer_file().removeprefix("oidc-issuers:\n") for issuer in issuers)
+    return "oidc-issuers:\n" + "".join(tables) + more
+
+
+POLICY = """
+[[issuer_policy]]
+issuer = "{issuer}"
+algorithms = ["RS256", "ES256"]
+required_claims = {{hd = "example.com", groups = ["signers", "release"]}}
+allowed_email_domains = ["example.com"]
+strict_audience = true
+"""

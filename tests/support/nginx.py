@@ -28,10 +28,10 @@ class ShippedNginx:
         return self.folder / "nginx.conf"
 
 
-def configured(folder: Path, nodes: Sequence[str], *, requests_a_second: int = 20) -> ShippedNginx:
+def configured(folder: Path, nodes: Sequence[str], *, requests_a_second: int | None = None) -> ShippedNginx:
     """Write the shipped configuration for nodes HOST:PORT with other ports, names and folders.
 
-    All tests ask from one address: it may ask for so many certificates.
+    All tests ask from one address: it may ask for so many certificates and do so many acts, if told.
     """
     snippets = folder / "snippets"
     snippets.mkdir(parents=True)
@@ -48,7 +48,8 @@ def configured(folder: Path, nodes: Sequence[str], *, requests_a_second: int = 2
     secure, plain = free_port(), free_port()
     text = (SHIPPED / "ca-service.conf").read_text()
     for shipped, here in (
-        ("zone=ca_signing:10m rate=20r/s", f"zone=ca_signing:10m rate={requests_a_second}r/s"),
+        ("zone=ca_signing:10m rate=20r/s", f"zone=ca_signing:10m rate={requests_a_second or 20}r/s"),
+        ("zone=ca_admin:10m rate=10r/s", f"zone=ca_admin:10m rate={requests_a_second or 10}r/s"),
         ("/etc/nginx/tls/ca.example.com.pem", str(certificate)),
         ("/etc/nginx/tls/ca.example.com.key", str(key)),
         ("/var/cache/nginx/", f"{folder}/"),

@@ -7,6 +7,7 @@ import random
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -154,6 +155,46 @@ class RunningService:
     def bind(self) -> str:
         return self.url.partition("://")[2]
 
+    @property
+    def status_url(self) -> str:
+        """Where the certificates say that status is."""
+        return self.url
+
+    @property
+    def machines(self) -> Sequence["RunningService"]:
+        """The nodes that answer here."""
+        return [self]
+
+    def http(self) -> requests.Session:
+        """A session that trusts the server."""
+        session = http()
+        session.verify = str(self.certificates) if self.certificates else True
+        return session
+
+    def connect(self, url: str | None = None) -> socket.socket:
+        """A connection to the service, or to its status address, for octets that no client would send."""
+        scheme, _, bind = (url or self.url).partition("://")
+        host, _, port = bind.rpartition(":")
+        connection = socket.create_connection((host, int(port)), timeout=60)
+        if scheme == "http":
+            return connection
+        trust = ssl.create_default_context(cafile=self.certificates)
+        return trust.wrap_socket(connection, server_hostname=host)
+
+    @property
+    def trusting(self) -> Mapping[str, str]:
+        """The environment in which a command trusts the server."""
+        return {"REQUESTS_CA_BUNDLE": str(self.certificates)} if self.certificates else {}
+
+    def printed(self) -> str:
+        """All that the server printed."""
+        return self.output.read_text()
+
+    def metrics(self) -> str:
+        """The page of metrics."""
+        with http() as session:
+            return session.get(f"http://{self.environ['CASVC_METRICS__BIND']}/metrics", timeout=60).text
+
     def spawn(self) -> None:
         """Start the processes, without waiting for anything."""
         assert self.process is None, "already running"
@@ -177,8 +218,7 @@ class RunningService:
     def wait_ready(self) -> None:
         """Return once /readyz answers 200; NotReady with the server's output when it does not."""
         deadline = time.monotonic() + _START_SECONDS
-        with http() as session:
-            session.verify = str(self.certificates) if self.certificates else True
+        with self.http() as session:
             session.headers["Connection"] = "close"  # one that is kept delays the end of its worker
             while time.monotonic() < deadline:
                 if self.process is not None and self.process.poll() is not None:
