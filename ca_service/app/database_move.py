@@ -13,10 +13,8 @@ from ca_service.settings.reading import environment_name, with_values
 from ca_service.store.database import Database
 from ca_service.store.moving import Moved, Tell, is_empty, move, not_empty
 from ca_service.store.position import SqlPosition, stands_at
+from ca_service.store.sqlite_files import MOVED
 from ca_service.store.urls import file_name
-
-RETIRED = ".moved"
-"""What is put behind the name of the file that the history was moved out of."""
 
 VARIABLE = environment_name("database.url")
 
@@ -61,7 +59,7 @@ class Move:
     @property
     def retired(self) -> Path:
         """Where the old file is afterwards."""
-        return self.source.folder / f"{file_name(self.source.database.url)}{RETIRED}"
+        return self.source.folder / f"{file_name(self.source.database.url)}{MOVED}"
 
     def run(self, tell: Tell) -> Moved | None:
         """Move everything, let the mark rise to it and rename the old file; None when only that was left.
@@ -82,7 +80,7 @@ class Move:
             elif not _holds(target, found):
                 raise not_empty()
             moved = None
-            with source.taken_away(RETIRED) as file:
+            with source.taken_away(MOVED) as file:
                 if stands_at(file) != quickly:
                     raise MigrationRefused("the service wrote into the database meanwhile; stop it first")
                 if empty:

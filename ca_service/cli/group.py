@@ -11,7 +11,15 @@ from typing import Any, NoReturn
 import click
 
 from ca_service import __version__
-from ca_service.errors import AlreadyExists, CAError, ConfigurationError, InvalidRequest, LogForked, NotFound
+from ca_service.errors import (
+    AlreadyExists,
+    CAError,
+    ConfigurationError,
+    InvalidRequest,
+    LogForked,
+    NotFound,
+    Unavailable,
+)
 
 DONE, ANSWER_IS_NO, USAGE, COULD_NOT_ASK = 0, 1, 2, 3
 """The exit codes of every verb; a broken configuration is a fault of usage."""
@@ -118,6 +126,9 @@ class VerbGroup(click.Group):
         sys.exit(code if isinstance(code, int) else DONE)
 
 
+_PASSING = "Try again shortly; if it stays so, correct what the message names, and run `ca-service doctor`."
+
+
 def exit_code(error: CAError) -> int:
     """The exit code that an error means."""
     if isinstance(error, NotFound | AlreadyExists | LogForked):
@@ -137,8 +148,10 @@ def explained() -> Iterator[None]:
 
 
 def _explain(error: CAError) -> NoReturn:
-    # The remedies of a lookup that found nothing are written for callers of the web API.
-    _fail(error.message, None if isinstance(error, NotFound) else error.remedy, exit_code(error))
+    # Some remedies are written for callers of the web API: of a lookup that found nothing, and of trouble
+    # that passes.
+    remedy = _PASSING if error.remedy == Unavailable.remedy else error.remedy
+    _fail(error.message, None if isinstance(error, NotFound) else remedy, exit_code(error))
 
 
 def _fail(message: str, remedy: str | None, code: int) -> NoReturn:

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
-from sqlalchemy import Connection, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import Connection
 
 from ca_service.authority.waiting import about_to_wait
 from ca_service.errors import ConfigurationError, StoreUnavailable
@@ -25,6 +24,7 @@ from ca_service.store.faults import (
     unavailable,
 )
 from ca_service.store.quick import DriverRow, Parameters, Statement, Transaction
+from ca_service.store.urls import parsed_url
 
 DEFAULT_LOCK_TIMEOUT = 5.0
 
@@ -45,10 +45,7 @@ class Database:
         `lock_timeout` (seconds) bounds the wait for another writer. Raises ConfigurationError for a URL that
         is malformed or of another database than SQLite and PostgreSQL.
         """
-        try:
-            parsed = make_url(url)
-        except ArgumentError:
-            raise ConfigurationError("database.url is not a URL such as sqlite:///state/ca.db") from None
+        parsed = parsed_url(url)
         self._server: DatabaseServer
         if parsed.get_backend_name() == "sqlite":
             self._server = SqliteFile(parsed, folder, lock_timeout)
@@ -269,10 +266,7 @@ class Database:
         Raises StoreUnavailable when it does not answer, ConfigurationError when the schema is another.
         """
         if isinstance(self._server, SqliteFile) and not self._server.path.exists():
-            raise ConfigurationError(
-                f"[database] url: {self._server.path} does not exist; make the directory with "
-                "`ca-service init`"
-            )
+            raise sqlite_files.missing(self._server.path)
         with self.reading() as connection:
             found = revisions.found_in(connection)
         if found != (needed := revisions.newest()):

@@ -34,6 +34,25 @@ _NAMES: Mapping[type[StoreUnavailable], str] = {
     RowRefused: "row-refused",
     DiskUntrusted: "disk-untrusted",
 }
+# While there is no connection there is no code, only words: of the server, of libpq or of psycopg, in English
+# unless the locale says otherwise. They name hosts and users, so ours are told instead.
+_NOT_CONNECTED: Mapping[str, str] = {
+    "password authentication failed": "PostgreSQL knows no such user with this password; look at the user in"
+    " [database] url, and at the password in ~/.pgpass, PGPASSWORD or CASVC_DATABASE__URL",
+    "no password supplied": "PostgreSQL asks for a password and none was found; put it into ~/.pgpass (mode"
+    " 0600), PGPASSWORD or CASVC_DATABASE__URL",
+    "no pg_hba.conf entry": "PostgreSQL lets nobody in from this machine with this user, database and"
+    " encryption; look at its pg_hba.conf",
+    "does not exist": "PostgreSQL has no such database or user; look at [database] url, and make it with"
+    " createdb or createuser",
+    "Connection refused": "nothing listens there; look at host and port in [database] url, and whether"
+    " PostgreSQL runs",
+    "failed to resolve host": "the host's name is not known; look at [database] url, and at DNS",
+    "No such file or directory": "there is no socket of PostgreSQL; name its host in [database] url, or"
+    " start it",
+    "certificate": "TLS failed; look at PostgreSQL's certificate, and at sslmode and sslrootcert in"
+    " [database] url",
+}
 _listeners: list[Callable[[str], None]] = []
 
 
@@ -55,11 +74,19 @@ def unavailable(doing: str, error: Exception) -> StoreUnavailable:
         kind = DiskUntrusted
     for tell in _listeners:
         tell(_NAMES[kind])
+    advice = _not_connected(cause) or "try again, and see the database's own log"
+    code = f" ({_code(cause)})" if _code(cause) else ""
     return kind(
-        f"the database failed while {doing}: {type(cause).__name__}"
-        f"{f' ({code})' if (code := _code(cause)) else ''}; try again, and see the database's own log",
+        f"the database failed while {doing}: {type(cause).__name__}{code}; {advice}",
         retry_after=_RETRY_AFTER_SECONDS,
     )
+
+
+def _not_connected(error: BaseException) -> str:
+    if not isinstance(error, psycopg.OperationalError) or error.sqlstate:
+        return ""
+    said = str(error)
+    return next((meaning for words, meaning in _NOT_CONNECTED.items() if words in said), "")
 
 
 def _code(error: BaseException) -> str:

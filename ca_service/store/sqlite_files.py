@@ -6,7 +6,23 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from ca_service.errors import MigrationRefused
+from ca_service.errors import ConfigurationError, MigrationRefused
+
+MOVED = ".moved"
+"""The ending of a file whose history went to PostgreSQL."""
+
+
+def missing(path: Path) -> ConfigurationError:
+    """The refusal to go on without the file, which may have been moved by us."""
+    moved = path.with_name(path.name + MOVED)
+    if moved.exists():
+        return ConfigurationError(
+            f"[database] url: {path} does not exist; its history was moved to PostgreSQL, and {moved} is what"
+            " is left: name that database in [database] url or CASVC_DATABASE__URL"
+        )
+    return ConfigurationError(
+        f"[database] url: {path} does not exist; make the directory with `ca-service init`"
+    )
 
 
 @contextmanager

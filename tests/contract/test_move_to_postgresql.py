@@ -195,3 +195,35 @@ def test_both_databases_must_be_named_and_no_password_on_the_command_line(folder
         assert said in told.output
         assert "5ecret" not in told.output
     assert database_move.VARIABLE == URL
+
+
+def test_what_keeps_it_from_the_database_is_told_without_the_password(
+    folder: Path, url: str, target: Database
+) -> None:
+    silent = "postgresql+psycopg://ca:5ecret@127.0.0.1:1/ca"
+    for wrong, said in (
+        (url.rpartition("/")[0] + "/nowhere", "no such database"),
+        (url.replace("ca@", "nobody:5ecret@"), "no such database or user"),
+        (silent, "nothing listens there"),
+        (silent.replace("127.0.0.1", "nowhere.invalid"), "host's name is not known"),
+    ):
+        told = move(folder, wrong)
+        assert told.exit_code == 3, told.output
+        assert said in told.output
+        assert "Retry-After" not in told.output
+        assert "5ecret" not in told.output
+    # What follows an "@" in a password stands where host and port would.
+    for wrong in (silent.replace("5ecret", "5@y:5ecret"), silent.replace(":1/", ":port/")):
+        told = move(folder, wrong)
+        assert told.exit_code == 2, told.output
+        assert "%40" in told.output
+        assert "5ecret" not in told.output
+    untouched(folder, target)
+
+
+def test_after_the_move_a_command_that_still_names_the_file_is_told_so(folder: Path, url: str) -> None:
+    assert move(folder, url).exit_code == 0
+    for told in (move(folder, url), run("fsck", "--config", folder)):
+        assert told.exit_code == 2, told.output
+        assert "was moved to PostgreSQL" in told.output
+        assert "ca-service init" not in told.output

@@ -52,5 +52,5 @@ def test_durability_is_switched_on(database: Database) -> None:
     "url", ["", "nonsense", "mysql://host/db", "sqlite://", "sqlite:///:memory:", "sqlite:///file:x?uri=true"]
 )
 def test_a_url_that_is_no_shared_database_is_a_configuration_error(url: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"database\.url"):
+    with pytest.raises(ConfigurationError, match=r"database(\.url|\] url)"):
         Database(url, folder=tmp_path)
