@@ -92,6 +92,8 @@ def test_the_image_is_of_what_the_lock_file_says_and_runs_without_root() -> None
     assert not re.search(r"\b(apt-get|gcc|pip|uv) ", run)
     for image in images():
         assert re.search(r":\d+\.\d+(\.\d+)?(-[a-z]+)*$", image), f"{image} may be another one tomorrow"
+    (pinned,) = re.findall(r"skopeo inspect .* docker://([^`]+)`", (DEPLOY / "README.md").read_text())
+    assert pinned in images(), "how to pin by digest is said of an image that is used"
     named = {image for image in images() if image.partition(":")[0].endswith("ca-service")}
     assert {image.rpartition(":")[2] for image in named} == {version}
 
