@@ -5,6 +5,7 @@ a request can be answered at once, whatever would have to wait, for a network, a
 raises WouldWait instead; the request is then begun anew on a thread that may.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -80,6 +81,34 @@ class Lately:
         self._asked_at = now
         return True
 
+    def is_usable(self) -> bool:
+        """Whether to go by the last answer while somebody asks."""
+        return self._elapsed() - self._well_at < self._usable
+
     def went_well(self) -> None:
         """Note that the answer was asked for and is good."""
         self._well_at = self._elapsed()
+
+
+class Background:
+    """A thread that asks a question for threads that may not wait, whenever one of them wants it asked."""
+
+    def __init__(self, name: str, ask: Callable[[], object]) -> None:
+        """Take the question, which must not raise; the thread starts when it is first wanted."""
+        self._name = name
+        self._ask = ask
+        self._pid = 0
+        self._wanted = threading.Event()
+
+    def want(self) -> None:
+        """Have it asked soon; for one thread of each process."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()  # no thread survives a fork
+            self._wanted = threading.Event()
+            threading.Thread(target=self._run, args=(self._wanted,), name=self._name, daemon=True).start()
+        self._wanted.set()
+
+    def _run(self, wanted: threading.Event) -> None:
+        while wanted.wait():
+            wanted.clear()
+            self._ask()

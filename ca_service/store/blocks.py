@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, text, update
@@ -9,8 +10,8 @@ from sqlalchemy import ColumnElement, Connection, delete, insert, select, text, 
 from ca_service.authority.ports import Actor, Clock
 from ca_service.authority.revocation_rules import is_active, stricter_block
 from ca_service.authority.status_ports import Block
-from ca_service.authority.waiting import Lately
-from ca_service.errors import IdentityBlocked
+from ca_service.authority.waiting import Background, Lately, WouldWait
+from ca_service.errors import CAError, IdentityBlocked
 from ca_service.store import audit
 from ca_service.store.database import Database
 from ca_service.store.globs import compiled, is_glob
@@ -187,11 +188,12 @@ class SqlBlocks:
         self._clock = clock
         self._lately = Lately(fresh_ms / 1000, _USABLE * fresh_ms / 1000)
         self._known = BlockList()
+        self._background = Background("blocks", self._refresh_quietly)
 
     def check(self, subject: SubjectName, oidc_issuer: str, oidc_subject: str, key_sha256: str) -> None:
         """Raise IdentityBlocked when one of them is blocked now; StoreUnavailable when it cannot be known."""
         if self._lately.is_due():
-            self.refresh()
+            self._refresh_soon()
         now = self._clock() // 1000
         try:
             self._known.check(subject, oidc_issuer, oidc_subject, key_sha256, now)
@@ -199,6 +201,20 @@ class SqlBlocks:
             # It may have been lifted since; that counts at once.
             self.refresh()
             self._known.check(subject, oidc_issuer, oidc_subject, key_sha256, now)
+
+    def _refresh_soon(self) -> None:
+        try:
+            self.refresh()
+        except WouldWait:
+            # Begun anew by another thread, the request would cost twice, and be a batch of the log alone.
+            if not self._lately.is_usable():
+                raise
+            self._background.want()
+
+    def _refresh_quietly(self) -> None:
+        # Where it fails, soon no answer is usable any more: then a request asks, and is told why.
+        with suppress(CAError):
+            self.refresh()
 
     def refresh(self) -> None:
         """Make what `check` goes by that of this moment; raises StoreUnavailable."""

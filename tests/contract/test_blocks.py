@@ -3,11 +3,13 @@
 import pytest
 
 from ca_service.authority.status_ports import Block
+from ca_service.authority.waiting import WouldWait, at_once
 from ca_service.errors import IdentityBlocked
 from ca_service.store.audit import SqlAudit
 from ca_service.store.blocks import SqlBlocks
 from ca_service.store.database import Database
 from ca_service.vocabulary import SubjectKind, SubjectName
+from tests.support.processes import wait_until
 from tests.support.store import ACTOR, ISSUER, NOW, SettableClock, TestLog
 
 DEV = SubjectName(SubjectKind.EMAIL, "Dev@Example.com")
@@ -89,6 +91,26 @@ def test_a_block_of_another_process_counts_at_once(
     SqlBlocks(database, clock).add(Block(oidc_subject="1234"), ACTOR)
     with pytest.raises(IdentityBlocked):
         blocks.check(DEV, ISSUER, "1234", KEY)
+
+
+def test_a_thread_that_may_not_wait_has_blocks_looked_at_by_another(
+    blocks: SqlBlocks, database: Database, clock: SettableClock
+) -> None:
+    here = SqlBlocks(database, clock, fresh_ms=300)
+    here.check(DEV, ISSUER, "1234", KEY)
+    blocks.add(Block(oidc_subject="1234"), ACTOR)
+
+    def is_seen() -> bool:
+        try:
+            with at_once():
+                here.check(DEV, ISSUER, "1234", KEY)
+        except (IdentityBlocked, WouldWait):
+            return True
+        return False
+
+    wait_until(is_seen, 60.0, "the block")
+    with pytest.raises(IdentityBlocked):
+        here.check(DEV, ISSUER, "1234", KEY)
 
 
 def test_a_block_that_concerns_everybody_is_refused(blocks: SqlBlocks) -> None:
