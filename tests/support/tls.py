@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-_HOUR = dt.timedelta(hours=1)
+_HALF_A_DAY = dt.timedelta(hours=12)
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class TlsAuthority:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         now = dt.datetime.now(dt.UTC)
         builder = (
-            x509.CertificateBuilder(subject, subject, key.public_key(), 1, now - _HOUR, now + _HOUR)
+            x509.CertificateBuilder(
+                subject, subject, key.public_key(), 1, now - _HALF_A_DAY, now + _HALF_A_DAY
+            )
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         )
@@ -43,10 +45,10 @@ class TlsAuthority:
         folder.mkdir(parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address)])
-        ends = dt.datetime.now(dt.UTC) + (-_HOUR / 2 if expired else _HOUR)
+        ends = dt.datetime.now(dt.UTC) + (-_HALF_A_DAY / 2 if expired else _HALF_A_DAY)
         issued = (
             x509.CertificateBuilder(
-                self.certificate.subject, subject, key.public_key(), 2, ends - 2 * _HOUR, ends
+                self.certificate.subject, subject, key.public_key(), 2, ends - 2 * _HALF_A_DAY, ends
             )
             .add_extension(
                 x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False
