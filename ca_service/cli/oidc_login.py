@@ -129,7 +129,7 @@ class _Callback:
     def __init__(self, state: str, issuer: str) -> None:
         self._state = state
         self._issuer = issuer
-        self._came = threading.Event()
+        self.came = threading.Event()
         self._answer: Mapping[str, str] = {}
         callback = self
 
@@ -146,8 +146,13 @@ class _Callback:
                 self.send_header("Content-Security-Policy", "default-src 'none'")
                 self.send_header("Referrer-Policy", "no-referrer")
                 self.send_header("Cache-Control", "no-store")
-                self.end_headers()
-                self.wfile.write(body)
+                try:
+                    self.end_headers()
+                    self.wfile.write(body)
+                finally:
+                    # Only now: the process ends with the login, and the person is to read how it went.
+                    if accepted:
+                        callback.came.set()
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
                 """Write nothing: the path holds the code."""
@@ -169,15 +174,14 @@ class _Callback:
         parts = urlsplit(path)
         came = {name: values[0] for name, values in parse_qs(parts.query).items() if len(values) == 1}
         ours = hmac.compare_digest(came.get("state", "").encode(), self._state.encode())
-        if parts.path != CALLBACK or not ours or self._came.is_set():
+        if parts.path != CALLBACK or not ours or self._answer:
             return False
         self._answer = came
-        self._came.set()
         return True
 
     def wait(self, deadline: float) -> str:
         """Wait for the code; raises LoginFailed."""
-        if not self._came.wait(max(deadline - time.monotonic(), 0)):
+        if not self.came.wait(max(deadline - time.monotonic(), 0)):
             raise LoginFailed("the browser did not come back in time")
         # RFC 9207: a provider that names itself must be the one that was asked.
         if self._answer.get("iss", self._issuer) != self._issuer:
