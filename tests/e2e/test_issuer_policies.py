@@ -56,7 +56,7 @@ def test_who_is_named_by_the_policy_gets_a_certificate(
 ) -> None:
     issue(session, restricted.url, token(issuer), EMAIL)
     issue(session, restricted.url, token(issuer, groups="release"), EMAIL)
-    issue(session, restricted.url, token(issuer, "Other@EXAMPLE.com"), "Other@EXAMPLE.com")
+    issue(session, restricted.url, token(issuer, "Capital@EXAMPLE.com"), "Capital@EXAMPLE.com")
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
