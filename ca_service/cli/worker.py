@@ -37,6 +37,8 @@ from ca_service.web.shortcuts import DONE, Pending
 _ALIVE_SECONDS = 1.0
 _HOLD_SECONDS = 0.02
 """How long requests for certificates are held at most while the log stores those before them."""
+_GATHER_SECONDS = 0.006
+"""How long the first of them wait, after certificates were answered together, for as many as these were."""
 _LOOK_SECONDS = 0.1
 _EVENTS = 128
 _FEW_WORKERS = 8
@@ -84,6 +86,9 @@ class LoopWorker(ConnectionKeeper):
         # What waits for the log is prepared together: such requests are held while others are with it.
         self.held: deque[Connection] = deque()
         self.hold_until = 0.0
+        # After many answers at once about as many requests come: each batch costs, however many are in it.
+        self.expected = 0
+        self.expect_until = 0.0
         self.gathering: set[bytes] = set()
         # What other threads hand to this one, and how they wake it.
         self.stored: deque[Exchange] = deque()
@@ -161,7 +166,8 @@ class LoopWorker(ConnectionKeeper):
         if not (self.arrived or self.unflushed or self.stored):
             waits = _LOOK_SECONDS if self.connections else _ALIVE_SECONDS
             if self.held:
-                waits = min(max(self.hold_until - time.monotonic(), 0.0), waits)
+                until = self.hold_until if self.underway else self.expect_until
+                waits = min(max(until - time.monotonic(), 0.0), waits)
         knocked = []
         for number, _ in self.epoll.poll(waits, _EVENTS):
             if number == self.waker:
@@ -177,11 +183,11 @@ class LoopWorker(ConnectionKeeper):
             self._finish()
         for _ in range(min(len(self.arrived), _TOGETHER)):
             connection = self.arrived.popleft()
-            if self.underway and self._is_gathered(connection):
+            if (self.underway or self.held or self._more_are_expected()) and self._is_gathered(connection):
                 self.held.append(connection)
             else:
                 self._serve(connection)
-        if self.held and (not self.underway or time.monotonic() >= self.hold_until):
+        if self.held and self._are_enough():
             while self.held:
                 self._serve(self.held.popleft())
         if self.preparing:
@@ -194,6 +200,16 @@ class LoopWorker(ConnectionKeeper):
         # Last, so that of the workers one with nothing to do is first.
         for listener in knocked:
             self._accept(listener)
+
+    def _more_are_expected(self) -> bool:
+        return self.expected > 1 and time.monotonic() < self.expect_until
+
+    def _are_enough(self) -> bool:
+        """Whether those that were held are to go on to the log."""
+        now = time.monotonic()
+        if self.underway:
+            return now >= self.hold_until
+        return len(self.held) >= self.expected or now >= self.expect_until
 
     def _is_gathered(self, connection: Connection) -> bool:
         """Whether such calls wait for the log."""
@@ -261,6 +277,7 @@ class LoopWorker(ConnectionKeeper):
             pending = self.underway.pop(exchange, None)
             if pending is not None:  # else it was given up before
                 finishing.append((exchange, pending))
+        self.expected = min(len(finishing) + len(self.held), _TOGETHER)
         while finishing:
             going = []
             for exchange, pending in finishing:
@@ -279,6 +296,7 @@ class LoopWorker(ConnectionKeeper):
                 else:
                     self._settle(connection, goes_on)
             finishing = going
+        self.expect_until = time.monotonic() + _GATHER_SECONDS
 
     def _give_up(self, now: float) -> None:
         """Answer those that have waited for the log too long."""

@@ -1,0 +1,90 @@
+"""Which requests for certificates are held, so that they go to the log together, and until when."""
+
+import time
+from collections import deque
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ca_service.cli.worker import LoopWorker
+
+LONG = 60.0
+
+
+class Gathering:
+    """As much of a worker as decides on that: nothing is read, and serving is noted."""
+
+    def __init__(self, *, expected: int, seconds: float, underway: bool = False) -> None:
+        self.served: list[Any] = []
+        self.waits: list[float] = []
+        worker: Any = LoopWorker.__new__(LoopWorker)
+        worker.arrived, worker.held, worker.stored, worker.returned = deque(), deque(), deque(), deque()
+        worker.preparing, worker.unflushed, worker.listening = [], {}, {}
+        worker.connections = {7: object()}
+        worker.underway = {object(): object()} if underway else {}
+        worker.gathering, worker.waker = {b"POST /sign"}, -1
+        worker.expected, worker.expect_until = expected, time.monotonic() + seconds
+        worker.hold_until = time.monotonic() + LONG
+        worker.epoll = SimpleNamespace(poll=self._poll)
+        worker._serve = self.served.append
+        self.worker = worker
+
+    def _poll(self, seconds: float, _most: int) -> list[tuple[int, int]]:
+        self.waits.append(seconds)
+        return []
+
+    def come(self, *calls: bytes) -> list[Any]:
+        """Requests that come at once; which they are."""
+        came = [SimpleNamespace(gathered=call + b" HTTP/1.1\r\n\r\n", call=b"") for call in calls]
+        self.worker.arrived.extend(came)
+        self.worker._round()
+        return came
+
+
+def test_after_three_were_answered_together_the_next_three_go_together() -> None:
+    gathering = Gathering(expected=3, seconds=LONG)
+    first = gathering.come(b"POST /sign")
+    assert gathering.served == []
+    second = gathering.come(b"POST /sign")
+    assert gathering.served == []
+    third = gathering.come(b"POST /sign")
+    assert gathering.served == [*first, *second, *third]
+    assert not gathering.worker.held
+
+
+def test_who_comes_alone_waits_for_nobody() -> None:
+    gathering = Gathering(expected=1, seconds=LONG)
+    assert gathering.come(b"POST /sign") == gathering.served
+
+
+def test_other_requests_are_never_held() -> None:
+    gathering = Gathering(expected=8, seconds=LONG, underway=True)
+    assert gathering.come(b"GET /ocsp/a") == gathering.served
+
+
+def test_those_who_came_go_on_when_the_others_do_not_come() -> None:
+    gathering = Gathering(expected=3, seconds=LONG)
+    came = gathering.come(b"POST /sign", b"POST /sign")
+    gathering.come()
+    assert gathering.served == []
+    assert gathering.waits[-1] <= 0.1, "it looks again when they have waited enough"
+    gathering.worker.expect_until = time.monotonic()
+    gathering.come()
+    assert gathering.served == came
+
+
+def test_nobody_overtakes_those_who_are_held() -> None:
+    gathering = Gathering(expected=3, seconds=LONG)
+    held = gathering.come(b"POST /sign")
+    gathering.worker.expected = 2
+    last = gathering.come(b"POST /sign")
+    assert gathering.served == [*held, *last]
+
+
+@pytest.mark.parametrize(("seconds", "served"), [(LONG, 0), (-1.0, 1)])
+def test_while_others_are_with_the_log_who_comes_is_held_for_a_while(seconds: float, served: int) -> None:
+    gathering = Gathering(expected=0, seconds=-1.0, underway=True)
+    gathering.worker.hold_until = time.monotonic() + seconds
+    gathering.come(b"POST /sign")
+    assert len(gathering.served) == served
