@@ -50,7 +50,8 @@ class ConnectionKeeper(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no
         self.jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         Worker.init_process(self)
 
-    def _accept(self, listener: Any) -> None:
+    def _accept(self, listener: Any) -> bool:
+        """Take one connection; whether there was one."""
         if len(self.connections) >= self.worker_connections:
             self._let_go(time.monotonic(), room=True)
         try:
@@ -59,8 +60,9 @@ class ConnectionKeeper(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no
         except OSError as error:
             if error.errno in _NO_MORE_FILES:
                 self._let_go(time.monotonic(), room=True)
-            return  # otherwise another worker was first, or the client has gone
+            return False  # otherwise another worker was first, or the client has gone
         self._begin(sock, client, server)
+        return True
 
     def _begin(self, sock: socket.socket, client: object, server: object) -> None:
         connection = Connection(self.cfg, sock, client, server)

@@ -181,7 +181,8 @@ class LoopWorker(ConnectionKeeper):
             self._settle(*self.returned.popleft())
         if self.stored:
             self._finish()
-        for _ in range(min(len(self.arrived), _TOGETHER)):
+        taken = min(len(self.arrived), _TOGETHER)
+        for _ in range(taken):
             connection = self.arrived.popleft()
             if (self.underway or self.held or self._more_are_expected()) and self._is_gathered(connection):
                 self.held.append(connection)
@@ -197,9 +198,12 @@ class LoopWorker(ConnectionKeeper):
             self.hold_until = time.monotonic() + _HOLD_SECONDS
             for flush in flushes:
                 flush()
-        # Last, so that of the workers one with nothing to do is first.
+        # Last, and one by one while little is asked, so that of the workers one with nothing to do is first;
+        # as many as were served when much is, or whoever is new would wait longest.
         for listener in knocked:
-            self._accept(listener)
+            for _ in range(taken + 1):
+                if not self._accept(listener):
+                    break
 
     def _more_are_expected(self) -> bool:
         return self.expected > 1 and time.monotonic() < self.expect_until

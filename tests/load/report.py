@@ -55,7 +55,7 @@ def verdicts(
             f"{overload.served / overload.seconds:.0f} served a second",
         ),
         Verdict(
-            "afterwards: no error and no refusal",
+            "five seconds afterwards: no error and no refusal",
             recovered.errors == recovered.refused == 0 and recovered.served > 0,
             f"{recovered.errors} errors, {recovered.refused} refused of {recovered.asked}",
         ),

@@ -20,6 +20,7 @@ class Plan:
     recovery_seconds: float = 60.0
     share: float = 0.8
     overload: float = 3.0
+    settling_seconds: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,10 @@ def run(stage: Stage, plan: Plan, say: Callable[[str], object]) -> Run:
     steady = stage.at_rate("steady", steady_rate, plan.steady_seconds)
     say(f"now {plan.overload:g} times its capacity for {plan.overload_seconds:.0f} s")
     overload = stage.at_rate("overload", plan.overload * capacity, plan.overload_seconds)
-    say(f"now {steady_rate:.0f} a second again for {plan.recovery_seconds:.0f} s")
+    # What still waited in the overload is refused in the first of these seconds.
+    say(f"now {steady_rate:.0f} a second again: for {plan.settling_seconds:.0f} s to come to rest")
+    settling = stage.at_rate("settling", steady_rate, plan.settling_seconds)
+    say(f"and for {plan.recovery_seconds:.0f} s")
     recovered = stage.at_rate("recovery", steady_rate, plan.recovery_seconds)
     say("fsck")
     checked = stage.service.cli("fsck")
@@ -54,4 +58,4 @@ def run(stage: Stage, plan: Plan, say: Callable[[str], object]) -> Run:
         fsck=None if checked.returncode == 0 else checked.stdout + checked.stderr,
         short=plan.steady_seconds < _SHORT_SECONDS,
     )
-    return Run(capacity, [measured, steady, overload, recovered], judged)
+    return Run(capacity, [measured, steady, overload, settling, recovered], judged)
