@@ -8,8 +8,10 @@ import signal
 import time
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import psutil
+import psycopg
 import pytest
 
 from tests.support.cluster import Cluster, Load, Node, question, said, verdict
@@ -72,10 +74,14 @@ def test_a_whole_node_is_killed_and_comes_back(cluster: Cluster) -> None:
 
 
 HOLDERS = """
-SELECT pid FROM pg_stat_activity JOIN pg_locks USING (pid)
+SELECT pid, xact_start FROM pg_stat_activity JOIN pg_locks USING (pid)
 WHERE application_name = 'ca-service' AND state = 'idle in transaction' AND granted
   AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND relation = 'tree_heads'::regclass AND mode = 'RowShareLock'
+"""
+
+WAITING = """
+SELECT count(*) >= 2 FROM pg_stat_activity WHERE application_name = 'ca-service' AND wait_event_type = 'Lock'
 """
 
 
@@ -84,7 +90,7 @@ def test_a_worker_hangs_with_the_logs_lock_and_the_others_go_on(cluster: Cluster
     with loaded(cluster) as load:
         victim = hanging.service.workers()[0]
         held = wait_until(
-            lambda: stopped_with_the_lock(cluster, victim), 240, "stopped while it held the lock", pause=0.003
+            lambda: stopped_with_the_lock(cluster, victim), 240, "stopped while it held the lock"
         )
         try:
             open_ones = "SELECT pid FROM pg_stat_activity"
@@ -97,13 +103,20 @@ def test_a_worker_hangs_with_the_logs_lock_and_the_others_go_on(cluster: Cluster
 
 
 def stopped_with_the_lock(cluster: Cluster, victim: psutil.Process) -> int | None:
-    """Stop the worker; PostgreSQL's process of the session in which it is that holds the lock, or go on."""
-    victim.suspend()
-    if found := cluster.sql(HOLDERS):
-        # Others that are in the middle of it come to its end.
-        time.sleep(0.3)
-        if still := set(found) & set(cluster.sql(HOLDERS)):
-            return int(still.pop()[0])
+    """Stop the worker so that it gets the log's lock after it; the process of its session, or None."""
+    with psycopg.connect(cluster.postgres.conninfo(cluster.nodes[0].database)) as before_all:
+        before_all.execute("SELECT 1 FROM tree_heads FOR UPDATE")
+        wait_until(lambda: cluster.sql(WAITING) == [(True,)], PATIENT, "workers wait for the log's lock")
+        victim.suspend()
+    asked = time.monotonic()
+    since: dict[tuple[Any, ...], float] = {}
+    while (now := time.monotonic()) < asked + 2.5:
+        # Whoever runs comes to the end of its transaction; its session holds the lock in another one then.
+        since = {holder: since.get(holder, now) for holder in cluster.sql(HOLDERS)}
+        for (process, _), first in since.items():
+            if now - first > 1.5:
+                return int(process)
+        time.sleep(0.05)
     victim.resume()
     return None
 
