@@ -29,7 +29,10 @@ def _octets(values: Iterable[bytes]) -> bytes:
 
 
 def _texts(values: Iterable[str]) -> bytes:
-    return _octets([value.encode() for value in values])
+    try:
+        return _octets([value.encode() for value in values])
+    except UnicodeEncodeError as error:
+        raise psycopg.DataError("a text has half of a surrogate pair in it") from error
 
 
 def _numbers(sign: str) -> Pack:

@@ -13,12 +13,14 @@ DRIVER_ERRORS = (SQLAlchemyError, sqlite3.Error, psycopg.Error)
 REFUSALS = (psycopg.IntegrityError, psycopg.DataError)
 """What PostgreSQL says of a row, and never of COMMIT: no constraint is deferred."""
 
+_REFUSED = (IntegrityError, DataError, sqlite3.IntegrityError, sqlite3.DataError, *REFUSALS)
+
 _RETRY_AFTER_SECONDS = 2
 _FSYNC_FAILED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
 
 class RowRefused(StoreUnavailable):
-    """A row breaks a rule of the schema, such as a serial that is there already."""
+    """A row breaks a rule of the schema, as a serial that is there already, or holds what no column can."""
 
 
 class CommitUnknown(StoreUnavailable):
@@ -68,16 +70,19 @@ def unavailable(doing: str, error: Exception) -> StoreUnavailable:
     """Name a driver's error without its statement and parameters, which hold identities."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     kind: type[StoreUnavailable] = StoreUnavailable
-    if isinstance(error, IntegrityError | DataError | sqlite3.IntegrityError | psycopg.IntegrityError):
+    if isinstance(error, _REFUSED):
         kind = RowRefused
     if isinstance(cause, sqlite3.Error) and getattr(cause, "sqlite_errorcode", 0) in _FSYNC_FAILED:
         kind = DiskUntrusted
     for tell in _listeners:
         tell(_NAMES[kind])
-    advice = _not_connected(cause) or "try again, and see the database's own log"
+    failed, advice = "failed", _not_connected(cause) or "try again, and see the database's own log"
+    if kind is RowRefused:
+        failed = "refused a row"
+        advice = "what it was to hold is there already or fits no column; nothing of it was stored"
     code = f" ({_code(cause)})" if _code(cause) else ""
     return kind(
-        f"the database failed while {doing}: {type(cause).__name__}{code}; {advice}",
+        f"the database {failed} while {doing}: {type(cause).__name__}{code}; {advice}",
         retry_after=_RETRY_AFTER_SECONDS,
     )
 

@@ -3,6 +3,7 @@
 SQLAlchemy writes them, so that both databases have one source; only its work at each execution is left out.
 """
 
+import sqlite3
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -123,8 +124,11 @@ class Transaction:
             if rows:
                 self._put_off.append(statement.on_postgresql(rows))
             return
-        for sql, parameters in statement.on_sqlite(rows):
-            self._connection.execute(sql, parameters)
+        try:
+            for sql, parameters in statement.on_sqlite(rows):
+                self._connection.execute(sql, parameters)
+        except (OverflowError, UnicodeEncodeError) as error:  # what SQLite never got to see
+            raise sqlite3.DataError("a number of over 64 bits, or half of a surrogate pair") from error
 
     def require_change(self, statement: Statement, parameters: Parameters, otherwise: str) -> None:
         """Execute a change of exactly one row, or raise StoreUnavailable with these words.
@@ -137,24 +141,20 @@ class Transaction:
         elif self._connection.execute(statement.on_sqlite, parameters).rowcount != 1:
             raise StoreUnavailable(otherwise)
 
-    def _send(self) -> None:
-        if self._put_off:
-            with self._connection.pipeline():
-                self._execute_put_off()
-
     def commit(self) -> None:
         """Send what was put off, and COMMIT."""
-        if not self._put_off:
+        if self._put_off:
+            self._send(("COMMIT", None))
+        else:
             self._connection.execute("COMMIT")
+
+    def _send(self, *last: tuple[str, None]) -> None:
+        if not self._put_off:
             return
+        waiting, self._put_off = self._put_off, []
         try:
             with self._connection.pipeline():
-                self._execute_put_off()
-                self._connection.execute("COMMIT")
+                for sql, parameters in (*waiting, *last):
+                    self._connection.execute(sql, parameters)
         except psycopg.errors.DivisionByZero as error:
             raise StoreUnavailable(self._otherwise) from error
-
-    def _execute_put_off(self) -> None:
-        waiting, self._put_off = self._put_off, []
-        for sql, parameters in waiting:
-            self._connection.execute(sql, parameters)

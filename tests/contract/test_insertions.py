@@ -6,7 +6,18 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, SmallInteger, Table, Text, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    select,
+    text,
+)
 
 from ca_service.errors import StoreUnavailable
 from ca_service.store.database import Database
@@ -65,8 +76,13 @@ def test_rows_whose_key_exists_are_left_out_where_that_was_asked(samples: Databa
 
 @pytest.mark.parametrize(
     "refused",
-    [(0, 1 << 15, 0, b"", ""), (0, 0, 1 << 63, b"", ""), (0, 0, 0, b"", "no \0 in a text")],
-    ids=["smallint", "bigint", "text"],
+    [
+        (0, 1 << 15, 0, b"", ""),
+        (0, 0, 1 << 63, b"", ""),
+        (0, 0, 0, b"", "no \0 in a text"),
+        (0, 0, 0, b"", "half a pair \ud800"),
+    ],
+    ids=["smallint", "bigint", "NUL", "surrogate"],
 )
 def test_postgresql_refuses_what_its_columns_cannot_hold(
     postgres: LocalPostgres, tmp_path: Path, refused: tuple[object, ...]
@@ -74,9 +90,36 @@ def test_postgresql_refuses_what_its_columns_cannot_hold(
     with closing(Database(postgres.new_database(), folder=tmp_path)) as samples:
         with samples.writing() as connection:
             SAMPLES.create(connection)
-        with pytest.raises(StoreUnavailable), samples.quick_writing() as transaction:
+        with pytest.raises(RowRefused, match="refused a row") as told, samples.quick_writing() as transaction:
             transaction.insert(INSERTION, [ROWS[1], refused])
+        assert "half a pair" not in told.value.message
         assert stored(samples) == []
+
+
+@pytest.mark.parametrize("refused", [(2, 0, 1 << 63, b"", ""), (2, 0, 0, b"", "half a pair \ud800")])
+def test_what_no_database_can_hold_is_a_refused_row_on_both(
+    samples: Database, refused: tuple[object, ...]
+) -> None:
+    with pytest.raises(RowRefused), samples.quick_writing() as transaction:
+        transaction.insert(INSERTION, [*ROWS[:2], refused])
+    assert stored(samples) == []
+
+
+@pytest.mark.parametrize("read_before_commit", [False, True])
+def test_a_change_that_moves_no_row_is_told_in_words_of_its_own_whenever_it_is_sent(
+    samples: Database, read_before_commit: bool
+) -> None:
+    moves_none = Statement(text("UPDATE samples SET small = 0 WHERE number = -1"), text("SELECT 1 / 0"))
+
+    def change() -> None:
+        with samples.quick_writing() as transaction:
+            transaction.require_change(moves_none, {}, "the row was gone")
+            if read_before_commit:
+                transaction.rows(ALL, {})
+
+    with pytest.raises(StoreUnavailable) as told:
+        change()
+    assert told.value.message == "the row was gone"
 
 
 @pytest.fixture

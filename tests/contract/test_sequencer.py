@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from ca_service.store.database import Database
 from ca_service.store.issued import SqlIssuedCertificates
 from ca_service.store.logs import SqlLogReader
 from ca_service.store.sequencer import BatchingSequencer
+from ca_service.vocabulary import format_serial
 from tests.support.store import ACTOR, CHAIN, NOW, SettableClock, TestLog, audit_log, pending
 
 
@@ -120,6 +122,18 @@ def test_a_serial_that_is_there_fails_alone(
     assert isinstance(results[0], LogUnavailable)
     assert all(isinstance(result, Sequenced) for result in results[1:])
     assert audit_log(reader, log).tree_size == 21
+
+
+def test_an_entry_that_the_database_refuses_fails_alone(
+    sequencer: BatchingSequencer, reader: SqlLogReader, log: TestLog
+) -> None:
+    refused = replace(pending(), not_after=1 << 63)
+    results = outcomes(sequencer, [refused, *(pending() for _ in range(20))])
+    assert isinstance(results[0], LogUnavailable)
+    assert f"could not store the certificate {format_serial(refused.serial)}" in results[0].message
+    assert "the database refused a row" in results[0].message
+    assert all(isinstance(result, Sequenced) for result in results[1:])
+    assert audit_log(reader, log).tree_size == 20
 
 
 def test_the_same_serial_twice_in_one_batch_is_stored_once(
