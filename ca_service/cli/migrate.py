@@ -71,8 +71,8 @@ def sqlite_to_postgresql(file: Path, to: str | None) -> None:
     the old file any more, and that gets the name FILE.moved.
 
     Stop the service first: a file that is open elsewhere is refused, as is one of an older schema or behind
-    its high-water mark, and a PostgreSQL database that holds another history. Interrupted after all was
-    moved, it does what is left when it is run again.
+    its high-water mark, and a PostgreSQL database that holds another history or another program's tables.
+    Interrupted after all was moved, it does what is left when it is run again.
 
     A password comes from ~/.pgpass, PGPASSWORD, or CASVC_DATABASE__URL; never from the command line.
 

@@ -211,7 +211,8 @@ class Database:
         """Make the schema, or bring it to what this program needs; waits for another process that does.
 
         Raises StoreUnavailable, MigrationRefused when somebody else has the database open that is to be
-        changed or there is no room to do it, and ConfigurationError when a newer program made the schema.
+        changed or there is no room to do it, and ConfigurationError when a newer program made the schema or
+        another one its tables there.
         """
         self._server.prepare()
         with self._server.write_lock():
@@ -229,6 +230,8 @@ class Database:
                     # Whoever had the turn before has done it.
                     if (found := revisions.found_in(connection)) not in (None, revisions.newest()):
                         revisions.refuse_other_sessions(connection)
+                if found is None:
+                    revisions.refuse_others(connection)
                 revisions.lead_on(connection)
 
     @contextmanager
@@ -269,11 +272,7 @@ class Database:
             raise sqlite_files.missing(self._server.path)
         with self.reading() as connection:
             found = revisions.found_in(connection)
-        if found != (needed := revisions.newest()):
-            raise ConfigurationError(
-                f"the database's schema is at revision {found or 'none'}, this program needs {needed}; "
-                "stop the service, back the database up, then `ca-service migrate`"
-            )
+        revisions.require_newest(found)
 
     # -- processes ---------------------------------------------------------------------------------
 

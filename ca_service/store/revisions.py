@@ -2,16 +2,18 @@
 
 import shutil
 import time
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from ca_service.errors import ConfigurationError, MigrationRefused
 from ca_service.store.patience import wait_without_end
+from ca_service.store.schema import metadata
 
 MIGRATION_LOCK = 0x6361_7365_7276_6963
 """The advisory lock of PostgreSQL under which one process at a time changes the schema."""
@@ -21,6 +23,23 @@ _ROOM_AGAIN = 2.2
 
 _SESSIONS_SECONDS = 5.0
 """How long sessions that are about to end are waited for."""
+
+# Where a table would be made that is named without its schema; what an extension brought is nobody's data.
+_RELATIONS: Mapping[str, TextClause] = {
+    "sqlite": text(
+        "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
+        " ORDER BY name"
+    ),
+    "postgresql": text(
+        "SELECT relname FROM pg_class WHERE relnamespace = CAST(current_schema() AS regnamespace)"
+        " AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT EXISTS (SELECT 1 FROM pg_depend"
+        " WHERE classid = CAST('pg_class' AS regclass) AND objid = pg_class.oid AND deptype = 'e')"
+        " ORDER BY relkind = 'S', relname"
+    ),
+}
+
+_NAMED = 5
+"""Tables of another program that a refusal names."""
 
 _OTHER_SESSIONS = text(
     "SELECT count(*) FROM pg_stat_activity AS other"
@@ -50,11 +69,44 @@ def found_in(connection: Connection) -> str | None:
     found = MigrationContext.configure(connection).get_current_revision()
     known = {script.revision for script in ScriptDirectory.from_config(migration_config()).walk_revisions()}
     if found is not None and found not in known:
+        _refuse_others(connection, metadata.tables.keys())
         raise ConfigurationError(
             f"the database's schema is at revision {found}, which this program does not know; "
             "run the newer version that made it"
         )
     return found
+
+
+def require_newest(found: str | None) -> None:
+    """Raise ConfigurationError unless `found` is the revision that this program needs."""
+    if found is None:
+        raise ConfigurationError(
+            "the database has no tables of ca-service (revision none); see whether [database] url names the"
+            " right one, restore its backup, or make an authority in it: `ca-service init`"
+        )
+    if found != newest():
+        raise ConfigurationError(
+            f"the database's schema is at revision {found}, this program needs {newest()}; stop the service,"
+            " back the database up, then `ca-service migrate`"
+        )
+
+
+def refuse_others(connection: Connection) -> None:
+    """Raise ConfigurationError when a database without this program's schema holds anything else."""
+    _refuse_others(connection, ())
+
+
+def _refuse_others(connection: Connection, ours: Collection[str]) -> None:
+    names = list(connection.execute(_RELATIONS[connection.dialect.name]).scalars())
+    if not names or set(ours).intersection(names):
+        return
+    others = ", ".join(names[:_NAMED])
+    if len(names) > _NAMED:
+        others += f" and {len(names) - _NAMED} more"
+    raise ConfigurationError(
+        f"the database is not empty: it holds {others}, which ca-service did not make. Nothing was written;"
+        " make a database for ca-service alone, and name it in [database] url, CASVC_DATABASE__URL or --to"
+    )
 
 
 def lead_on(connection: Connection) -> None:

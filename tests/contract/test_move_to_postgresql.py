@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 from ca_service.app import database_move
 from ca_service.cli import main
@@ -180,6 +180,18 @@ def test_another_history_is_not_written_over(
     assert "holds another history" in told.output
     assert rows_of(target) == before
     assert "Everything agrees." in done("fsck", "--config", folder)
+
+
+def test_a_database_of_another_program_is_not_written_into(folder: Path, url: str, target: Database) -> None:
+    with target.writing() as connection:
+        connection.execute(text("CREATE TABLE orders (number int PRIMARY KEY)"))
+    told = move(folder, url)
+    assert told.exit_code == 2, told.output
+    assert "not empty: it holds orders, which ca-service did not make" in told.output
+    with target.writing() as connection:
+        assert inspect(connection).get_table_names() == ["orders"]
+        connection.execute(text("DROP TABLE orders"))
+    untouched(folder, target)
 
 
 def test_both_databases_must_be_named_and_no_password_on_the_command_line(folder: Path) -> None:
