@@ -14,6 +14,8 @@ import yaml
 
 from ca_service.settings import load_settings
 from ca_service.settings.rendering import EXAMPLE, settings_file
+from ca_service.store.database import DEFAULT_LOCK_TIMEOUT
+from ca_service.store.engines import _PATIENCE_SECONDS
 from tests.support.nginx import checked, configured
 
 ROOT = Path(__file__).parents[2]
@@ -187,6 +189,22 @@ def test_every_pod_has_what_it_mounts_and_what_selects_it() -> None:
             assert any(
                 namespace == named and wanted <= labels.items() for (namespace, _), labels in labelled.items()
             ), f"{one['kind']} {one['metadata']['name']} selects nothing"
+
+
+def test_who_asks_whether_a_node_is_ready_waits_until_it_has_given_a_database_up() -> None:
+    (spec,) = (spec for name, spec in pod_specs() if name == "ca-service")
+    probe = spec["containers"][0]["readinessProbe"]
+    check = compose()["services"]["ca-service"]["healthcheck"]
+    asked = re.search(r"/readyz', timeout=(\d+)", check["test"][-1])
+    assert asked is not None
+    assert probe["httpGet"]["path"] == "/readyz"
+    waits = {probe["timeoutSeconds"], int(asked[1])}
+    assert waits == {10}
+    assert int(check["timeout"].removesuffix("s")) > 10
+    given_up_after = DEFAULT_LOCK_TIMEOUT + _PATIENCE_SECONDS
+    assert given_up_after == 6
+    advised = (ROOT / "docs" / "how-to" / "run-several-nodes.md").read_text()
+    assert "given up after six seconds, so let the probe wait for ten" in advised
 
 
 def test_the_proxys_pod_mounts_what_its_configuration_includes() -> None:
