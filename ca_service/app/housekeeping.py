@@ -57,7 +57,8 @@ class Housekeeping:
         self._position = SqlPosition(database)
         self._wake_ups = wake_ups
         self._observer = observer
-        self._of_this_process = (authorities.check, renew_delegates)
+        self._authorities = authorities
+        self._of_this_process = (authorities.check, publication.check_keys, renew_delegates)
         self._of_all = (publication.refresh, log.keep_house, token_uses.sweep)
         self._seen: tuple[int, int] | None = None
         self._behind = False
@@ -68,6 +69,7 @@ class Housekeeping:
         next_round = time.monotonic() + ROUND_SECONDS
         while not stopping.is_set():
             began = time.monotonic()
+            self._authorities.current()  # a key that was prepared is taken up before anybody asks for it
             if began >= next_round:
                 well = self.round()
                 # Not all processes in step, or always the same ones would find the lock taken.

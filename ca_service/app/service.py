@@ -219,6 +219,7 @@ def build_service(
             clock=clock,
             observer=observer,
             signer_of=delegates.signer if delegates else None,
+            require_keys=publication.check_keys,
         ),
         publication=publication,
         desk=desk,
@@ -256,7 +257,11 @@ def build_service(
         readiness=Readiness(
             local={"issuing keys": authorities.check},
             database=partial(_answers, database),
-            stored={"log": sharded_log.check, "high-water mark": guard.check},
+            stored={
+                "keys in use": publication.check_keys,
+                "log": sharded_log.check,
+                "high-water mark": guard.check,
+            },
             redis=limiter.trouble if isinstance(limiter, RedisRateLimiter) else None,
         ),
         observer=observer,

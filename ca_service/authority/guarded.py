@@ -152,7 +152,7 @@ class GuardedAudit:
 
 
 class GuardedShards:
-    """An adapter of status_ports.Shards over another; each method but `due` raises RolledBack too.
+    """An adapter of status_ports.Shards over another; what reads or signs a CRL raises RolledBack too.
 
     A CRL that is handed out has been noted in the mark, so that an older one is never handed out after it.
     """
@@ -181,6 +181,10 @@ class GuardedShards:
             if number != seen.get(place):
                 self._guard.record_crl(place, number)
         return standings
+
+    def authority_keys(self) -> frozenset[KeyId]:
+        """The keys that sign the shards."""
+        return self._shards.authority_keys()
 
     def due(self, signed_before: int) -> Sequence[CrlStanding]:
         """Shards to be signed anew."""

@@ -108,13 +108,11 @@ class Publication:
         """Return the CRL that is right at this moment, or None when there is no such shard.
 
         Raises StoreUnavailable when a dirty shard cannot be rebuilt: an answer that hides a revocation
-        is worse than none.
+        is worse than none. A list whose key only other nodes have is handed out as long as it is right.
         """
         key = KeyId(key_id)
         if name == "root":
             return self._root_crls.get(key)
-        if key not in self._authorities().by_key:
-            return None
         shard = self._shards.get(key, name)
         if shard is None:
             return None
@@ -125,9 +123,13 @@ class Publication:
         return replace(_published(shard), dated=dated)
 
     def check_keys(self) -> None:
-        """Raise ConfigurationError when the key that signs some of the lists is not here."""
-        for standing in self._shards.all():
-            self._authority(standing.authority_key)
+        """Raise ConfigurationError when the key that signs some of the lists is not here.
+
+        Another node has it then: one that issued with it, while nobody copied it to this one. Raises
+        StoreUnavailable too.
+        """
+        for key in sorted(self._shards.authority_keys() - set(self._authorities().by_key)):
+            self._authority(key)
 
     def is_behind(self) -> bool:
         """Whether some list that is stored lacks a revocation; raises StoreUnavailable."""
@@ -136,11 +138,14 @@ class Publication:
     def refresh(self) -> int:
         """Rebuild every shard that is dirty, and some of those that grow old; return how many were rebuilt.
 
-        Any number of processes may do this at once: each shard is rebuilt by one of them. Raises
-        StoreUnavailable at the first that cannot be rebuilt; those before it are done.
+        Any number of processes may do this at once: each shard is rebuilt by one of them. Those whose key is
+        not here are left to the nodes that have it; `check_keys` names it. Raises StoreUnavailable at the
+        first that cannot be rebuilt; those before it are done.
         """
-        youngest = self._now() - self._policy.refresh_seconds + self._spread
-        due = [each for each in self._shards.due(youngest) if self._is_due(each)]
+        youngest, ours = self._now() - self._policy.refresh_seconds + self._spread, self._authorities().by_key
+        due = [
+            each for each in self._shards.due(youngest) if each.authority_key in ours and self._is_due(each)
+        ]
         dirty = [each for each in due if each.is_dirty]
         old = sorted((each for each in due if not each.is_dirty), key=lambda each: each.this_update)
         rebuilt = 0
@@ -183,11 +188,14 @@ class Publication:
     def _rebuilt(self, shard: CrlShard) -> CrlShard:
         try:
             rebuilt = self._shards.rebuild(shard.authority_key, shard.name, self._build)
-        except CAError:
+        except CAError as error:
             self._observer.count("crl_rebuild_failed")
-            if shard.is_dirty or shard.next_update <= self._now():
-                raise
-            return shard
+            if not shard.is_dirty and shard.next_update > self._now():
+                return shard
+            if isinstance(error, ConfigurationError):
+                # Another node may have what is missing here; a proxy asks it when this one is unavailable.
+                raise StoreUnavailable(error.message, retry_after=1) from error
+            raise
         # Revocations go on while it is signed; it must show those that were there when it was asked for.
         if rebuilt.published_generation < shard.generation:
             raise StoreUnavailable(f"the CRL shard {shard.name} could not be signed anew", retry_after=1)

@@ -81,9 +81,12 @@ class StatusResponder:
         clock: Clock,
         observer: Observer,
         signer_of: Callable[[Authority], Signer] | None = None,
+        require_keys: Callable[[], None] = lambda: None,
     ) -> None:
         """Join the collaborators; every authority that ever issued stays among the authorities.
 
+        `require_keys` raises a CAError when one that issued is missing here all the same: another node has it
+        then, and whose certificate it is that nobody here knows cannot be told.
         `signer_of` gives the delegate that signs in an authority's place; without it, each signs itself.
         """
         self._revocations = revocations
@@ -92,6 +95,7 @@ class StatusResponder:
         self._observer = observer
         self._authorities = authorities
         self._signer_of = signer_of
+        self._require_keys = require_keys
         self._cache: OrderedDict[bytes, tuple[int, OcspAnswer]] = OrderedDict()
         self._cache_lock = threading.Lock()
 
@@ -127,6 +131,8 @@ class StatusResponder:
             for cert_id in asked.cert_ids
         }
         authority = authorities.pop()
+        if authority is None:
+            self._require_keys()
         if authority is None or authorities:
             # RFC 6960 §2.3: not our certificates, or not answerable under one signature.
             return self._error(ErrorStatus.UNAUTHORIZED)

@@ -190,6 +190,10 @@ class Shards(Protocol):
         """Every shard without its CRL, oldest first."""
         ...
 
+    def authority_keys(self) -> frozenset[KeyId]:
+        """The keys that sign the shards."""
+        ...
+
     def due(self, signed_before: int) -> Sequence[CrlStanding]:
         """Each shard that is dirty, or whose CRL was signed at or before this second."""
         ...

@@ -119,7 +119,7 @@ def _database(
         yield Finding("database", GOOD, f"{database.engine_name} answers, its schema is this version's")
         shards = SqlLogShards(database, clock).all()
         heads = {shard.name: SqlLogReader(database, shard.name).head() for shard in shards}
-        signed_by = {shard.authority_key for shard in SqlShards(database).all()}
+        signed_by = SqlShards(database).authority_keys()
     except CAError as error:
         yield Finding("database", FAILED, error.message)
         return

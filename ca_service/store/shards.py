@@ -38,6 +38,12 @@ class SqlShards:
         with self._database.reading() as connection:
             return [_read_standing(row) for row in connection.execute(query)]
 
+    def authority_keys(self) -> frozenset[KeyId]:
+        """The keys that sign the shards; raises StoreUnavailable."""
+        query = select(crl_shards.c.authority_key).distinct()
+        with self._database.reading() as connection:
+            return frozenset(KeyId(key) for key in connection.scalars(query))
+
     def due(self, signed_before: int) -> Sequence[CrlStanding]:
         """Shards that are dirty or whose CRL is older; raises StoreUnavailable."""
         query = select(*_STANDING).where(

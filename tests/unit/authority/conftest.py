@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy import update
 
 from ca_service.authority.authorities import Authorities
 from ca_service.authority.issuance import Issuance, IssuancePolicy, IssuedChain, PublicKeyProof
@@ -34,9 +35,10 @@ from ca_service.store.entry_kinds import CertificateEntries
 from ca_service.store.issued import SqlIssuedCertificates
 from ca_service.store.logs import SqlLogReader, create_log
 from ca_service.store.revocations import SqlRevocations
+from ca_service.store.schema import crl_shards
 from ca_service.store.sequencer import BatchingSequencer
 from ca_service.store.shards import SqlShards
-from ca_service.vocabulary import Serial, TimestampMs
+from ca_service.vocabulary import KeyId, Serial, TimestampMs
 
 FOUNDED = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 EMAIL = "ada@example.com"
@@ -116,6 +118,13 @@ class SmallAuthority:
             random_bytes=os.urandom,
             observer=self.observer,
         )
+
+    def give_lists_to(self, key: KeyId, name: str = "%") -> None:
+        """Have the database say that this key signs every list there is, or those of one name."""
+        with self.database.writing() as connection:
+            connection.execute(
+                update(crl_shards).where(crl_shards.c.name.like(name)).values(authority_key=key)
+            )
 
     def issue(self) -> x509.Certificate:
         """A certificate for EMAIL with a fresh key."""
@@ -214,6 +223,7 @@ def small(tmp_path: Path) -> Iterator[SmallAuthority]:
             policy=StatusPolicy(valid_seconds=86400, max_age_seconds=60),
             clock=clock,
             observer=observer,
+            require_keys=publication.check_keys,
         ),
         desk=RevocationDesk(
             issued=SqlIssuedCertificates(database),

@@ -132,14 +132,42 @@ def test_names_of_no_shard_have_no_crl(small: SmallAuthority) -> None:
     assert small.publication.crl("0" * 40, "2026-11-00") is None
 
 
-def test_a_missing_key_of_an_earlier_authority_is_named(small: SmallAuthority) -> None:
+STRANGER = KeyId("0" * 40)
+"""A key that another node has."""
+
+
+def test_a_missing_key_of_another_authority_is_named(small: SmallAuthority) -> None:
     small.issue()
     small.publication.check_keys()
-    stranger = KeyId("0" * 40)
-    with small.database.writing() as connection:
-        connection.execute(update(crl_shards).values(authority_key=stranger))
-    with pytest.raises(ConfigurationError, match=f"{stranger}, which this host has not"):
+    small.give_lists_to(STRANGER)
+    with pytest.raises(ConfigurationError, match=f"{STRANGER}, which this host has not"):
         small.publication.check_keys()
+
+
+def test_a_list_of_a_key_that_another_node_has_is_handed_out_while_it_is_right(small: SmallAuthority) -> None:
+    key, name = crl_place(small.issue())
+    stored = small.publication.crl(key, name)
+    small.give_lists_to(STRANGER)
+    assert small.publication.crl(STRANGER, name) == stored
+    small.clock.seconds += 86_400
+    assert small.publication.crl(STRANGER, name) == stored, "due to be signed anew, and right for six days"
+    small.clock.seconds += 6 * 86_400
+    with pytest.raises(StoreUnavailable, match="copy its folder"):
+        small.publication.crl(STRANGER, name)
+
+
+def test_a_list_that_lacks_a_revocation_is_left_to_the_node_that_has_its_key(small: SmallAuthority) -> None:
+    theirs = ours = small.issue()
+    while crl_place(ours) == crl_place(theirs):
+        ours = small.issue()
+    _, name = crl_place(theirs)
+    small.revoke(theirs)
+    small.revoke(ours)
+    small.give_lists_to(STRANGER, name)
+    with pytest.raises(StoreUnavailable, match="copy its folder"):
+        small.publication.crl(STRANGER, name)
+    assert small.publication.refresh() == 1, "what can be signed here is"
+    assert ours.serial_number in [serial for serial, _ in listed(served(small, ours))]
 
 
 def test_the_index_is_right_at_once_and_reads_only_lists_it_does_not_know(

@@ -14,6 +14,7 @@ from ca_service.errors import SignerUnavailable, StoreUnavailable
 from ca_service.pki.authority_certificates import Authority
 from ca_service.pki.ocsp import DelegatedSigner, create_delegate
 from ca_service.store.revocations import SqlRevocations
+from ca_service.vocabulary import KeyId
 from tests.unit.authority.conftest import SmallAuthority
 
 
@@ -72,6 +73,13 @@ def test_a_serial_never_issued_is_unknown_and_not_remembered(small: SmallAuthori
 def test_another_authoritys_certificate_is_unauthorized(small: SmallAuthority) -> None:
     request = question(small.issue(), small.authority.root)
     assert asked(small, request).response_status is ocsp.OCSPResponseStatus.UNAUTHORIZED
+
+
+def test_whose_a_certificate_is_cannot_be_told_while_a_key_in_use_is_missing(small: SmallAuthority) -> None:
+    request = question(small.issue(), small.authority.root)
+    small.give_lists_to(KeyId("0" * 40))
+    assert asked(small, request).response_status is ocsp.OCSPResponseStatus.TRY_LATER
+    assert small.responder.respond(request).later, "so that a proxy asks another node"
 
 
 def test_a_nonce_is_repeated_and_its_answer_kept_by_nobody(small: SmallAuthority) -> None:
