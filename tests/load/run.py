@@ -54,6 +54,7 @@ def run(stage: Stage, plan: Plan, say: Callable[[str], object]) -> Run:
     judged = verdicts(
         steady,
         overload,
+        settling,
         recovered,
         fsck=None if checked.returncode == 0 else checked.stdout + checked.stderr,
         short=plan.steady_seconds < _SHORT_SECONDS,

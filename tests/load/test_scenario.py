@@ -5,6 +5,7 @@ import socket
 import threading
 from array import array
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,18 +42,27 @@ def test_every_kind_of_user_is_served_without_an_error(prepared: Stage, phase: P
     assert phase.errors == phase.refused == 0, phase.kinds
     assert phase.died == 0
     assert prepared.service.cli("fsck").returncode == 0
-    judged = verdicts(phase, phase, phase, fsck=None, short=True)
+    judged = verdicts(phase, phase, phase, phase, fsck=None, short=True)
     assert all(each.holds for each in judged), spoken(judged)
     assert "| steady | issue |" in table([phase])
 
 
 def test_what_did_not_hold_is_said(phase: Phase) -> None:
-    judged = verdicts(phase, phase, phase, fsck="the tree is another", short=True)
+    judged = verdicts(phase, phase, phase, phase, fsck="the tree is another", short=True)
     assert [each.what for each in judged if not each.holds] == ["fsck: everything agrees"]
     lost = copy.deepcopy(phase)
     lost.all["statuses"]["TimeoutError"] = 1
-    judged = verdicts(lost, phase, phase, fsck=None, short=True)
+    judged = verdicts(lost, phase, phase, phase, fsck=None, short=True)
     assert [each.what for each in judged if not each.holds] == ["steady load: no error and no refusal"]
+    (failed,) = (
+        each for each in verdicts(phase, phase, lost, phase, fsck=None, short=True) if not each.holds
+    )
+    assert failed.what == "overload: each request is served, or refused with a time to come back"
+    # A worker that died in any phase died, also in the seconds in which the service comes to rest.
+    for place in range(4):
+        phases = [replace(phase, died=int(place == number)) for number in range(4)]
+        judged = verdicts(*phases, fsck=None, short=True)
+        assert [each.what for each in judged if not each.holds] == ["no worker died"]
 
 
 def test_a_refusal_says_when_to_ask_again_and_anything_else_is_an_error(tmp_path: Path) -> None:
