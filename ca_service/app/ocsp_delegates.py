@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ca_service.authority.ports import Clock
 from ca_service.errors import ConfigurationError, SignerUnavailable
 from ca_service.files.durable import write_file
+from ca_service.files.owners import make_folder
 from ca_service.files.turns import turn
 from ca_service.keys.file import parse_private_key, private_key_pem, read_secret
 from ca_service.pki.authority_certificates import Authority
@@ -124,7 +125,7 @@ class OcspDelegates:
     ) -> DelegatedSigner:
         """Make one in the place of another or of none, unless another process has just done so."""
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._folder, 0o700)
             with turn(self.path(authority).with_suffix(".lock"), seconds=wait) as mine:
                 there = self._current(authority, now)
                 if there is not None and (there is not instead_of or not mine):
@@ -153,7 +154,7 @@ class OcspDelegates:
             serial=random_serial(secrets.token_bytes),
         )
         pem = private_key_pem(key, self._secret) + certificate.public_bytes(Encoding.PEM)
-        write_file(self.path(authority), pem, mode=0o600)
+        write_file(self.path(authority), pem, mode=0o600, for_folder=True)
         _LOG.info(
             "a new OCSP responder of the issuing key %s signs until %s",
             authority.key_id,

@@ -111,7 +111,7 @@ def root_crl(
         next_update=min(now + timedelta(days=days), root.not_valid_after_utc),
         revoked=entries,
     )
-    write_file(target, der)
+    write_file(target, der, for_folder=True)
     written = read_root_crl(settings, root, target)
     facts = {
         "file": str(target),

@@ -4,14 +4,21 @@ import os
 import tempfile
 from pathlib import Path
 
+from ca_service.files.owners import give_to_owner_of
 
-def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    """Replace a file in one step; content and name are durable on return. Raises OSError."""
+
+def write_file(path: Path, content: bytes, *, mode: int = 0o644, for_folder: bool = False) -> None:
+    """Replace a file in one step; content and name are durable on return. Raises OSError.
+
+    With `for_folder` what root writes belongs to the folder's owner, as a file of the service must.
+    """
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)
+            if for_folder:
+                give_to_owner_of(path.parent, descriptor)
             file.write(content)
             file.flush()
             os.fsync(descriptor)

@@ -17,6 +17,7 @@ from ca_service.authority.mark import Mark
 from ca_service.errors import AlreadyExists, MarkMissing, MarkUnavailable
 from ca_service.files.durable import write_file
 from ca_service.files.mark_form import MarkForm, opened, padded, turn_of
+from ca_service.files.owners import make_folder, opened_lock
 
 _LOCK_SECONDS = 2.0
 _SMALLEST_HALF = 4096
@@ -175,7 +176,7 @@ class MarkFile:
         line = padded(line, size)
         self._last = None
         try:
-            write_file(self.path, 2 * line, mode=0o600)
+            write_file(self.path, 2 * line, mode=0o600, for_folder=True)
         except OSError as error:
             self._unsure = True
             raise self._unwritable(error) from error
@@ -183,7 +184,7 @@ class MarkFile:
 
     def _make_folder(self) -> None:
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self.path.parent, 0o700)
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -191,7 +192,7 @@ class MarkFile:
     def _locked(self) -> Iterator[None]:
         """Hold the lock file beside the mark, which itself is replaced with every write."""
         try:
-            lock = os.open(f"{self.path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            lock = opened_lock(self.path.with_name(f"{self.path.name}.lock"))
         except FileNotFoundError as error:
             raise self._unreadable(error) from error
         except OSError as error:

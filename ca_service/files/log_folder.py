@@ -14,10 +14,12 @@ from pathlib import Path
 
 from ca_service.errors import LogForked, StoreUnavailable
 from ca_service.files.durable import sync_directory
+from ca_service.files.owners import give_to_owner_of, make_folder, opened_lock
 
 _FILE_MODE = 0o644
 _FOLDER_MODE = 0o755
 """Public, whatever the service's umask: the file server runs as somebody else."""
+_TO_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LogFolder:
@@ -36,8 +38,8 @@ class LogFolder:
     def turn(self, pause: float) -> Iterator[bool]:
         """True inside when nobody else publishes here, and the last checkpoint is `pause` seconds old."""
         with _told("locking"):
-            self._make(self.path)
-            lock = os.open(self._lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, _FILE_MODE)
+            make_folder(self.path, _FOLDER_MODE)
+            lock = opened_lock(self._lock, _FILE_MODE)
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,7 +73,7 @@ class LogFolder:
             try:
                 present = target.read_bytes()
             except FileNotFoundError:
-                self._make(target.parent)
+                make_folder(target.parent, _FOLDER_MODE)
                 self._write(target, content)
                 return True
         if present != content:
@@ -119,18 +121,13 @@ class LogFolder:
         except FileNotFoundError:
             return float("inf")
 
-    def _make(self, folder: Path) -> None:
-        if folder.is_dir():
-            return
-        self._make(folder.parent)
-        folder.mkdir(exist_ok=True)
-        folder.chmod(_FOLDER_MODE)
-
     def _write(self, target: Path, content: bytes) -> None:
         """Give a durable content its name; the name is durable once its folder is synchronized."""
         # One name for every file in the making: what a killed process left of it is simply written over.
-        with self._new.open("wb") as file:
-            os.fchmod(file.fileno(), _FILE_MODE)
+        making = os.open(self._new, _TO_WRITE, _FILE_MODE)
+        with os.fdopen(making, "wb") as file:
+            os.fchmod(making, _FILE_MODE)
+            give_to_owner_of(self._folder, making)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

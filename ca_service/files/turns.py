@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ca_service.files.owners import opened_lock
+
 
 @contextmanager
 def turn(lock: Path, *, seconds: float = 0.0) -> Iterator[bool]:
@@ -14,7 +16,7 @@ def turn(lock: Path, *, seconds: float = 0.0) -> Iterator[bool]:
 
     The end of the process frees it too, however it comes. Raises OSError when the file cannot be opened.
     """
-    descriptor = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    descriptor = opened_lock(lock)
     try:
         # A blocking flock has no time limit, and a stopped holder must not stop everybody.
         deadline, had = time.monotonic() + seconds, _try(descriptor)

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from ca_service.errors import StoreUnavailable
 
@@ -62,12 +63,35 @@ class FileLocks:
 
     def _open(self, suffix: str) -> int:
         try:
-            return os.open(f"{self._path}{suffix}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            return _opened(f"{self._path}{suffix}")
         except OSError as error:
             raise StoreUnavailable(
                 f"the lock file beside the database cannot be opened: {error.strerror}; "
                 "the service must be able to write to the database's folder"
             ) from error
+
+
+def _opened(name: str) -> int:
+    """What root makes belongs to the owner of the folder, whose service must open it too.
+
+    Only a file that was made here changes its owner: a name that leads elsewhere must give nothing away.
+    """
+    try:
+        return os.open(name, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        pass
+    try:
+        lock = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except FileExistsError:  # another process made it in the meantime
+        return os.open(name, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        if os.geteuid() == 0:
+            owner = Path(name).parent.stat()
+            os.fchown(lock, owner.st_uid, owner.st_gid)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
 
 
 def _wait(lock: int, deadline: float, patience: float) -> None:
