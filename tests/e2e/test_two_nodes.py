@@ -23,7 +23,9 @@ def test_both_are_ready_and_tell_strangers_no_paths_and_no_addresses(cluster: Cl
         status, document = node.ready()
         assert status == 200
         assert set(document["checks"].values()) == {"ok"}
-        assert {"database", "redis", "log", "high-water mark", "issuing keys", "keys in use"} == set(document["checks"])
+        assert {"database", "redis", "log", "high-water mark", "issuing keys", "keys in use"} == set(
+            document["checks"]
+        )
 
 
 def test_the_second_was_made_as_the_guide_says(cluster: Cluster) -> None:
