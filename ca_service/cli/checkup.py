@@ -1,42 +1,29 @@
 """What `doctor` looks at: each check is a few facts and a verdict, and one that fails stops no other."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-
-from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ca_service.app import material
 from ca_service.app.administration import read_administrators
 from ca_service.app.authorities import read_authorities
 from ca_service.app.issuers import read_issuers
 from ca_service.app.ocsp_delegates import OcspDelegates
-from ca_service.app.rollback import guard_of
 from ca_service.authority.authorities import Authorities
-from ca_service.authority.log import CLOCK_TOLERANCE_MS
-from ca_service.authority.log_ports import TreeHead
-from ca_service.authority.log_shards import LogShard, ShardState
 from ca_service.cache.redis_server import RedisRateLimiter
 from ca_service.cache.redis_wake_ups import RedisWakeUps
 from ca_service.cache.wake_ups import wake_ups_of
+from ca_service.cli.database_checkup import high_water_mark, stored
 from ca_service.cli.findings import FAILED, GOOD, WARNING, Finding
 from ca_service.cli.host import Unobserved, clock
 from ca_service.cli.serve import refuse_open_http
 from ca_service.cli.status_checkup import delegate, root_crl
 from ca_service.errors import CAError, ConfigurationError
-from ca_service.files.high_water_mark import MarkFile
 from ca_service.identity.issuers import Issuer
-from ca_service.merkle.checkpoint import tree_head_input
 from ca_service.oidc.discovery import fetch_keys
 from ca_service.outbound.client import OutboundClient
-from ca_service.pki.signatures import verify_sha256
 from ca_service.settings import Settings
-from ca_service.store.database import Database
-from ca_service.store.log_shards import SqlLogShards
-from ca_service.store.logs import SqlLogReader
-from ca_service.store.shards import SqlShards
-from ca_service.vocabulary import format_seconds, format_time
+from ca_service.vocabulary import format_time
 
 _SOON_ISSUES = timedelta(days=90)
 
@@ -60,8 +47,8 @@ def examine(settings: Settings, *, ask_issuers: bool) -> Iterator[Finding]:
             yield from _guarded("OCSP responder", lambda: delegate(delegates, issuing, now))
         keys = material.LogKeys(settings, issuing, secret)
     yield from _root_key(settings)
-    yield from _database(settings, keys, authorities)
-    yield from _guarded("high-water mark", lambda: _mark(settings))
+    yield from stored(settings, keys, authorities)
+    yield from _guarded("high-water mark", lambda: high_water_mark(settings))
     yield from _guarded("redis", lambda: _redis(settings))
     yield from _guarded("issuers", lambda: _issuers(settings, ask=ask_issuers))
     yield from _guarded("administrators", lambda: _administrators(settings, ask=ask_issuers))
@@ -108,93 +95,6 @@ def _root_key(settings: Settings) -> Iterator[Finding]:
     root_key = settings.folder / "offline" / "root.key"
     if root_key.exists():
         yield Finding("root key", WARNING, f"{root_key} is on this machine; keep it on a medium of its own")
-
-
-def _database(
-    settings: Settings, keys: material.LogKeys | None, authorities: Authorities | None
-) -> Iterator[Finding]:
-    database = Database(settings.database.url, folder=settings.folder)
-    try:
-        database.check()
-        yield Finding("database", GOOD, f"{database.engine_name} answers, its schema is this version's")
-        shards = SqlLogShards(database, clock).all()
-        heads = {shard.name: SqlLogReader(database, shard.name).head() for shard in shards}
-        signed_by = SqlShards(database).authority_keys()
-    except CAError as error:
-        yield Finding("database", FAILED, error.message)
-        return
-    finally:
-        database.close()
-    for key in sorted(signed_by - set(authorities.by_key)) if authorities is not None else ():
-        yield Finding(
-            "issuing key and certificate",
-            FAILED,
-            f"the database has CRLs of the key {key}, which is not here; copy its folder to"
-            f" {settings.authority.rotated_dir} from the host where it was made",
-        )
-    yield from _clock_against(heads.values())
-    for shard in shards:
-        if keys is not None:
-            yield _log(shard, heads[shard.name], keys)
-    would_expire = clock() // 1000 + settings.authority.lifetime_seconds
-    if not any(shard.state(would_expire) is ShardState.ACTIVE for shard in shards):
-        yield Finding("log", FAILED, "no shard takes what would be issued now; `ca-service log rotate --now`")
-
-
-def _mark(settings: Settings) -> Iterator[Finding]:
-    database = Database(settings.database.url, folder=settings.folder)
-    try:
-        wrong = guard_of(settings, database).examine()
-    finally:
-        database.close()
-    for one in wrong:
-        yield Finding("high-water mark", FAILED, f"{one.sentence}; see `ca-service recover`")
-    path = settings.high_water_mark.path
-    mark = MarkFile(path).read()
-    entries = sum(seen.tree_size for seen in mark.logs.values())
-    if not wrong:
-        yield Finding(
-            "high-water mark",
-            GOOD,
-            f"{path} holds {entries} log entries, revocation generation {mark.generation}, audit record "
-            f"{mark.audit_sequence}, {len(mark.crl_numbers)} CRLs; the database is not behind it",
-        )
-    if settings.database.url.startswith("sqlite:") and _on_one_device(settings, path):
-        yield Finding(
-            "high-water mark",
-            WARNING,
-            f"{path} is on the volume of the database: what restores that volume restores both, unnoticed",
-        )
-
-
-def _on_one_device(settings: Settings, path: Path) -> bool:
-    # The folder of the default database stands for wherever SQLite is: a URL is the store's to read.
-    return path.parent.stat().st_dev == settings.folder.stat().st_dev
-
-
-def _clock_against(heads: Iterable[TreeHead]) -> Iterator[Finding]:
-    newest = max((head.timestamp for head in heads), default=0)
-    ahead = newest - clock()
-    if ahead > CLOCK_TOLERANCE_MS:
-        yield Finding("clock", FAILED, f"this machine's clock is {ahead} ms behind the log's newest entry")
-    else:
-        yield Finding("clock", GOOD, f"not behind the log's newest head of {format_seconds(newest // 1000)}")
-
-
-def _log(shard: LogShard, head: TreeHead, keys: material.LogKeys) -> Finding:
-    signed = tree_head_input(head.timestamp, head.tree_size, head.root_hash)
-    try:
-        # A DigitallySigned struct: hash, algorithm, two octets of length, signature (RFC 5246 §4.7).
-        verify_sha256(load_der_public_key(shard.identity.public_key_der), head.signature[4:], signed)
-    except ValueError:
-        return Finding("log", FAILED, f"the newest tree head of {shard.name} is not signed with its key")
-    if shard.frozen:
-        return Finding("log", GOOD, f"{shard.name}: {head.tree_size} entries, closed")
-    try:
-        keys.signer(shard.identity)
-    except ConfigurationError as error:
-        return Finding("log", FAILED, error.message)
-    return Finding("log", GOOD, f"{shard.name}: {head.tree_size} entries, its key signed the newest head")
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:

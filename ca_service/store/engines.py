@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
+import psycopg
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 
@@ -153,7 +154,7 @@ class PostgresServer:
     name = "postgresql"
 
     def __init__(self, url: URL, lock_timeout: float) -> None:
-        """Take a URL of whichever driver name; the driver is psycopg 3."""
+        """Take a URL of whichever driver name; the driver is psycopg 3. Raises ConfigurationError."""
         arguments: dict[str, Any] = {
             "connect_timeout": "5",
             "application_name": "ca-service",
@@ -166,7 +167,15 @@ class PostgresServer:
         arguments.update(
             (name, value if isinstance(value, str) else ",".join(value)) for name, value in url.query.items()
         )
-        self._conninfo = make_conninfo("", **arguments)
+        try:
+            self._conninfo = make_conninfo("", **arguments)
+        except psycopg.Error:
+            # Its words would show what came, which may be anything that was put into the wrong place.
+            raise ConfigurationError(
+                "[database] url: what follows the ? must be parameters of PostgreSQL's client, such as"
+                " ?sslmode=verify-full&sslrootcert=/etc/ssl/db.pem; another one came (not shown, since it may"
+                " be a secret); see PostgreSQL's documentation of connection strings"
+            ) from None
         self._lock_timeout = lock_timeout
         self._reach = Reach()
         self._settings = "; ".join(

@@ -54,6 +54,23 @@ _NOT_CONNECTED: Mapping[str, str] = {
     " start it",
     "certificate": "TLS failed; look at PostgreSQL's certificate, and at sslmode and sslrootcert in"
     " [database] url",
+    "does not support SSL": "PostgreSQL speaks no TLS there, which sslmode in [database] url asks for; switch"
+    " its ssl on, or ask for none",
+    "invalid port number": "a port is a number up to 65535; look at [database] url",
+    "invalid sslmode value": "sslmode in [database] url is none of disable, prefer, require, verify-ca and"
+    " verify-full",
+    "timeout expired": "nobody answered in time; look at host and port in [database] url, and for a firewall",
+    "not permitted to log in": "PostgreSQL lets this user not log in: ALTER ROLE … LOGIN",
+    "permission denied for database": "PostgreSQL does not let this user into this database: GRANT CONNECT",
+    "too many": "PostgreSQL takes no more connections: each worker of each node opens up"
+    " to 20; raise max_connections, or run fewer workers",
+    "starting up": "PostgreSQL is starting; try again in a moment",
+}
+_BY_CODE: Mapping[str, str] = {
+    "42501": "PostgreSQL's user may not do this there; let it own the database: ALTER DATABASE … OWNER TO …",
+    "53300": _NOT_CONNECTED["too many"],
+    "25006": "this PostgreSQL only reads, as a replica does; name the primary in [database] url",
+    "53100": "PostgreSQL's disk is full; make room there",
 }
 _listeners: list[Callable[[str], None]] = []
 
@@ -76,7 +93,7 @@ def unavailable(doing: str, error: Exception) -> StoreUnavailable:
         kind = DiskUntrusted
     for tell in _listeners:
         tell(_NAMES[kind])
-    failed, advice = "failed", _not_connected(cause) or "try again, and see the database's own log"
+    failed, advice = "failed", _advice(cause) or "try again, and see the database's own log"
     if kind is RowRefused:
         failed = "refused a row"
         advice = "what it was to hold is there already or fits no column; nothing of it was stored"
@@ -87,9 +104,11 @@ def unavailable(doing: str, error: Exception) -> StoreUnavailable:
     )
 
 
-def _not_connected(error: BaseException) -> str:
-    if not isinstance(error, psycopg.OperationalError) or error.sqlstate:
+def _advice(error: BaseException) -> str:
+    if not isinstance(error, psycopg.Error):
         return ""
+    if error.sqlstate:
+        return _BY_CODE.get(error.sqlstate, "")
     said = str(error)
     return next((meaning for words, meaning in _NOT_CONNECTED.items() if words in said), "")
 

@@ -218,6 +218,9 @@ def test_what_keeps_it_from_the_database_is_told_without_the_password(
         (url.replace("ca@", "nobody:5ecret@"), "no such database or user"),
         (silent, "nothing listens there"),
         (silent.replace("127.0.0.1", "nowhere.invalid"), "host's name is not known"),
+        (silent.replace(":1/", ":99999/"), "up to 65535"),
+        (f"{silent}?sslmode=always", "none of disable"),
+        (f"{url}?sslmode=require", "speaks no TLS"),
     ):
         told = move(folder, wrong)
         assert told.exit_code == 3, told.output
@@ -225,11 +228,26 @@ def test_what_keeps_it_from_the_database_is_told_without_the_password(
         assert "Retry-After" not in told.output
         assert "5ecret" not in told.output
     # What follows an "@" in a password stands where host and port would.
-    for wrong in (silent.replace("5ecret", "5@y:5ecret"), silent.replace(":1/", ":port/")):
+    for wrong, said in (
+        (silent.replace("5ecret", "5@y:5ecret"), "%40"),
+        (silent.replace(":1/", ":port/"), "%40"),
+        (f"{silent}?5ecret=1", "parameters of PostgreSQL's client"),
+    ):
         told = move(folder, wrong)
         assert told.exit_code == 2, told.output
-        assert "%40" in told.output
+        assert said in told.output
         assert "5ecret" not in told.output
+    untouched(folder, target)
+
+
+def test_a_user_who_may_make_no_tables_is_told_how_to_let_it(
+    folder: Path, url: str, target: Database
+) -> None:
+    with target.writing() as connection:
+        connection.execute(text("CREATE ROLE guest LOGIN"))
+    told = move(folder, url.replace("ca@", "guest@"))
+    assert told.exit_code == 3, told.output
+    assert "let it own the database: ALTER DATABASE" in told.output
     untouched(folder, target)
 
 
@@ -239,3 +257,10 @@ def test_after_the_move_a_command_that_still_names_the_file_is_told_so(folder: P
         assert told.exit_code == 2, told.output
         assert "was moved to PostgreSQL" in told.output
         assert "ca-service init" not in told.output
+    examined = run("doctor", "--offline", "--config", folder)
+    assert examined.exit_code == 1, examined.output
+    assert "FAIL  database: [database] url: " in examined.stdout
+    assert "was moved to PostgreSQL" in examined.stdout
+    assert "FAIL  high-water mark: " in examined.stdout
+    assert "nobody can tell whether the database is behind it" in examined.stdout
+    assert "SQLITE" not in examined.stdout

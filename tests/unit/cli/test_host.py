@@ -71,6 +71,29 @@ def test_doctor_names_what_is_broken(host: Host, broken: str, check: str) -> Non
     assert checks(host)[check] == "failed"
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql+psycopg://ca:hunter2@127.0.0.1:port/ca", "the port is a number"),
+        ("postgresql+psycopg://ca@127.0.0.1/ca?sslmod=require", "?sslmode=verify-full"),
+        ("sqlite:///nowhere.db", "nowhere.db does not exist"),
+    ],
+)
+def test_doctor_goes_on_when_the_database_cannot_be_read(
+    host: Host, monkeypatch: pytest.MonkeyPatch, url: str, said: str
+) -> None:
+    monkeypatch.setenv("CASVC_DATABASE__URL", url)
+    done = run("doctor", "--config", host.config, "--json", "--offline")
+    assert done.exit_code == 1, done.output
+    assert "hunter" not in done.output
+    told = {one["check"]: (one["verdict"], one["detail"]) for one in json.loads(done.stdout)["checks"]}
+    assert said in told["database"][1]
+    assert [told[check][0] for check in ("database", "log", "high-water mark")] == ["failed"] * 3
+    assert "holds 1 log entries" in told["high-water mark"][1]
+    assert "nobody can tell whether the database is behind it" in told["high-water mark"][1]
+    assert [told[check][0] for check in ("issuing certificate", "administrators")] == ["good"] * 2
+
+
 def test_doctor_never_shows_a_password(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CASVC_REDIS__URL", "redis://:hunter2@127.0.0.1:1/0")
     monkeypatch.setenv("CASVC_KEYS__PASSPHRASE", "hunter2")
