@@ -99,11 +99,11 @@ def serving(nginx: ShippedNginx) -> Iterator[ShippedNginx]:
             def answers() -> bool:
                 assert process.poll() is None, (nginx.folder / "error.log").read_text()
                 with contextlib.suppress(requests.ConnectionError):
-                    return session.get(nginx.status_url, timeout=5).status_code == 404
+                    return session.get(nginx.status_url, timeout=60).status_code == 404
                 return False
 
             wait_until(answers, 60, "an answer of nginx")
         yield nginx
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from tests.support.processes import environment, http
+from tests.support.processes import environment, free_port, http
 
 FOLDER = Path(__file__).parents[1] / "conformance" / "issuers"
 # Newer than the system's may be: oauth2-mock-server asks for Node.js 22.
 NODE = FOLDER / "node_modules" / ".bin" / "node"
-_START_SECONDS = 30.0
+_START_SECONDS = 120.0
 
 
 class NodeServer:
@@ -26,11 +26,12 @@ class NodeServer:
     def __init__(self, *arguments: str | Path) -> None:
         self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
-        self._port = 0
+        # Not one of those that the kernel chooses: somebody's connection could have it when it starts again.
+        self._port = free_port()
         self.url = ""
 
     def start(self) -> Self:
-        """Start it, on the port it had before if it had one, and return once it listens."""
+        """Start it, on the port it had before, and return once it listens."""
         assert NODE.exists(), f"{NODE} is missing; run scripts/setup test"
         self._process = subprocess.Popen(
             [str(NODE), self.script, str(self._port), *map(str, self._arguments)],
@@ -45,7 +46,6 @@ class NodeServer:
         line = self._process.stdout.readline() if ready else b""
         assert line, f"{self.script} did not start: exit code {self._process.poll()}"
         self.url = json.loads(line)["url"]
-        self._port = int(self.url.rpartition(":")[2])
         return self
 
     def kill(self) -> None:

@@ -130,6 +130,17 @@ def succeed(*arguments: str | Path, environ: Mapping[str, str] | None = None) ->
     return done.stdout
 
 
+def suspend(process: psutil.Process) -> None:
+    """Stop a process (SIGSTOP), and return once none of its threads does anything any more."""
+    process.suspend()
+
+    def still() -> bool:
+        states = Path(f"/proc/{process.pid}/task").glob("*/stat")
+        return {state.read_text().rpartition(")")[2].split()[0] for state in states} == {"T"}
+
+    wait_until(still, 60, "a process that stands still", pause=0.001)
+
+
 @dataclass
 class RunningService:
     """A server with its workers; `command` is what was started, `url` where it answers."""
@@ -293,6 +304,8 @@ class RunningService:
         assert self.process is not None, "not running"
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(_STOP_SECONDS)
+        # A worker that dies later holds port and locks until then.
+        wait_until(lambda: not self.family(), _STOP_SECONDS, "every process is gone")
         self.process = None
 
     def cli(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

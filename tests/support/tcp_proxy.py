@@ -68,7 +68,8 @@ class TcpProxy:
                 pair = (client, server)
                 self._pairs.add(pair)
                 try:
-                    self._forward(pair)
+                    if not self._dead:  # or it died since, and has not seen this pair
+                        self._forward(pair)
                 finally:
                     self._pairs.discard(pair)
 
