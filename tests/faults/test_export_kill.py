@@ -1,8 +1,8 @@
 """kill -9 while the log is being written as files: the next run ends with what an undisturbed one makes."""
 
 import random
+import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,23 @@ from tests.support.store import SettableClock, TestLog, pending
 
 ENTRIES = 6_000
 ROUNDS = 4
+DYING = """
+import os
+import signal
+from pathlib import Path
+
+usual, left = Path.replace, [int(os.environ["DIE_AT"])]
+
+def replace(self, target):
+    left[0] -= 1
+    if left[0] == 0:
+        if os.environ["CUT_SHORT"] == "1":
+            os.truncate(self, self.stat().st_size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return usual(self, target)
+
+Path.replace = replace
+"""
 
 
 @pytest.fixture(scope="module")
@@ -61,22 +78,25 @@ def test_the_folder_is_the_same_however_often_the_exporter_is_killed(
     )
     assert read.size == ENTRIES
 
+    (tmp_path / "dying").mkdir()
+    (tmp_path / "dying/sitecustomize.py").write_text(DYING)
     command = [str(CA_SERVICE), "log", "export", "--config", str(settings), "--dir", str(tmp_path / "cut")]
     chance = random.Random(9)
-    killed, part = 0, dict[str, bytes]()
-    for _ in range(ROUNDS):
-        running = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL)
-        # Wait for some new files, then strike.
-        goal = len(part) + chance.randrange(1, (len(whole) - len(part)) // 3)
-        while running.poll() is None and len(list((tmp_path / "cut").glob("large/**/*"))) < goal:
-            time.sleep(0.002)
-        if running.poll() is None:
-            running.kill()
-            killed += 1
-        running.wait(60)
-        part = tree(tmp_path / "cut")
-        assert part.items() <= whole.items(), "half a file, or a wrong one, has a name"
-        assert "large/checkpoint" not in part or part == whole, "the checkpoint came before its tiles"
-    assert killed > 1
+    part = dict[str, bytes]()
+    for round_number in range(ROUNDS):
+        files = chance.randrange(2, (len(whole) - len(part)) // 3)
+        dying = {
+            "PYTHONPATH": str(tmp_path / "dying"),
+            "DIE_AT": f"{files}",
+            "CUT_SHORT": f"{round_number % 2}",
+        }
+        killed = subprocess.run(
+            command, env=environment(dying), capture_output=True, timeout=240, check=False
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        before, part = part, tree(tmp_path / "cut")
+        assert before.items() <= part.items() <= whole.items(), "half a file, or a wrong one, has a name"
+        assert len(before) < len(part) < len(whole), "it was in the middle of it"
+        assert "large/checkpoint" not in part, "the checkpoint came before its tiles"
     subprocess.run(command, env=environment(), check=True, capture_output=True, timeout=240)
     assert tree(tmp_path / "cut") == whole

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,7 +35,7 @@ class Signers:
         self.url = f"{url}/api/v2/signingCert"
         self.body, self.headers = key_body(new_key(), name), bearer(token)
         self.released: list[list[x509.Certificate]] = []
-        self.refused: Counter[str] = Counter()
+        self.refused: list[str] = []
         self.given_up = threading.Event()
 
     def ask(self, session: requests.Session) -> str:
@@ -46,7 +45,7 @@ class Signers:
             self.released.append(read_chain(reply))
             return ""
         (info,) = reply.json()["details"]
-        self.refused[info["reason"]] += 1
+        self.refused.append(info["reason"])
         assert EMAIL.lower() not in reply.text.lower()
         return str(info["reason"])
 
@@ -72,7 +71,7 @@ def test_no_certificate_is_released_after_the_block_that_is_not_revoked(
                 done = json.loads(service.admin("revoke", "identity", *selector))
                 for each in working:
                     each.result(300)
-        assert stolen.refused["identity-blocked"] == CLIENTS
+        assert stolen.refused.count("identity-blocked") == CLIENTS
         released = {format_serial(chain[0].serial_number) for chain in stolen.released}
         assert len(released) == len(stolen.released) >= 100
         assert released <= set(done["serials"]), "a certificate was released that is not revoked"

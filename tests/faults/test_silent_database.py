@@ -67,7 +67,7 @@ def at_once(database: Database, threads: int) -> list[bool]:
 
 
 def test_a_server_that_hangs_is_given_up_by_all_and_found_again(database: Database, proxy: TcpProxy) -> None:
-    assert all(at_once(database, 8)), "eight connections are open"
+    wait_until(lambda: all(at_once(database, 8)), PATIENT, "eight connections are open")
     proxy.hang()
     try:
         assert not any(at_once(database, 8))
@@ -76,25 +76,22 @@ def test_a_server_that_hangs_is_given_up_by_all_and_found_again(database: Databa
             assert not any(pool.map(lambda _: answers(database), range(400)))
     finally:
         proxy.recover()
-    wait_until(lambda: answers(database), PATIENT, "an answer")
-    assert all(at_once(database, 8))
+    wait_until(lambda: all(at_once(database, 8)), PATIENT, "answers for eight at once")
 
 
 def test_a_server_that_is_gone_is_an_error_at_once_and_found_again(
     database: Database, proxy: TcpProxy
 ) -> None:
-    assert all(at_once(database, 4))
-    assert reads(database)
+    wait_until(lambda: all(at_once(database, 4)) and reads(database), PATIENT, "connections are open")
     proxy.die()
     assert not any(at_once(database, 4))
     assert not reads(database)
     proxy.recover()
-    assert answers(database)
-    assert reads(database)
+    wait_until(lambda: answers(database) and reads(database), PATIENT, "answers")
 
 
 def test_a_named_lock_is_not_waited_for_without_end_either(database: Database, proxy: TcpProxy) -> None:
-    assert answers(database)
+    wait_until(lambda: answers(database), PATIENT, "an answer")
     proxy.hang()
     try:
         with pytest.raises(StoreUnavailable), database.try_lock("publication"):

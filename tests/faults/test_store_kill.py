@@ -1,14 +1,12 @@
 """Workers are killed with -9 while they append: nothing acknowledged is lost, and the whole log holds."""
 
-import functools
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,12 +27,13 @@ REPOSITORY = Path(__file__).parents[2]
 
 def start_worker(folder: Path, url: str, number: int) -> "subprocess.Popen[bytes]":
     """A process whose threads append without end and write down what was acknowledged."""
-    with (folder / f"acknowledged-{number}").open("wb") as acknowledged:
+    errors = folder / f"errors-{number}"
+    with (folder / f"acknowledged-{number}").open("wb") as acknowledged, errors.open("wb") as said:
         return subprocess.Popen(
             [sys.executable, "-m", "tests.faults.appending_worker", str(folder), url],
             cwd=REPOSITORY,
             stdout=acknowledged,
-            stderr=subprocess.PIPE,
+            stderr=said,
         )
 
 
@@ -50,7 +49,8 @@ def acknowledged_in(folder: Path) -> list[tuple[int, int, str]]:
 
 def appended(folder: Path, workers: Sequence["subprocess.Popen[bytes]"], count: int) -> bool:
     """Whether so many entries were acknowledged; the workers must be alive."""
-    assert all(worker.poll() is None for worker in workers), workers[0].stderr
+    said = [file.read_text() for file in folder.glob("errors-*")]
+    assert all(worker.poll() is None for worker in workers), said
     return len(acknowledged_in(folder)) >= count
 
 
@@ -69,15 +69,15 @@ def killed(tmp_path: Path, database_url: str) -> tuple[Database, TestLog, list[t
         workers = [
             start_worker(tmp_path, database_url, round_number * WORKERS + number) for number in range(WORKERS)
         ]
-        known = len(acknowledged_in(tmp_path))
-        wait_until(functools.partial(appended, tmp_path, workers, known + 100), 120, "a hundred more entries")
-        time.sleep(chosen.random() * 0.3)  # die at any point of a transaction
-        for worker in workers:
-            os.kill(worker.pid, signal.SIGKILL)
-        for worker in workers:
-            worker.wait()
-            assert worker.stderr is not None
-            worker.stderr.close()
+        try:
+            known = len(acknowledged_in(tmp_path))
+            wait_until(partial(appended, tmp_path, workers, known + 100), 240, "a hundred more entries")
+            time.sleep(chosen.random() * 0.3)  # die at any point of a transaction
+        finally:
+            for worker in workers:
+                worker.kill()
+            for worker in workers:
+                worker.wait()
     return database, log, acknowledged_in(tmp_path)
 
 

@@ -198,20 +198,21 @@ def test_a_stopped_holder_of_the_lock_means_unavailable_and_a_killed_one_nothing
         cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
     )
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == b"held\n"
-    os.kill(holder.pid, signal.SIGSTOP)
     impatient = Database(url, folder=tmp_path, lock_timeout=1)
     sequencer = log.sequencer(impatient)
-    with pytest.raises(LogUnavailable) as told:
-        sequencer.append(pending())
-    assert told.value.retry_after
-    assert SqlRevocations(database, SettableClock()).generation() == 0, "reads go on"
-    os.kill(holder.pid, signal.SIGKILL)
-    holder.wait()
-    holder.stdout.close()
-    sequencer.close()
-    impatient.close()
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        os.kill(holder.pid, signal.SIGSTOP)
+        with pytest.raises(LogUnavailable) as told:
+            sequencer.append(pending())
+        assert told.value.retry_after
+        assert SqlRevocations(database, SettableClock()).generation() == 0, "reads go on"
+    finally:
+        holder.kill()
+        holder.communicate()
+        sequencer.close()
+        impatient.close()
     sequencer = log.sequencer(database)
     assert sequencer.append(pending()).leaf_index == 0
     sequencer.close()
