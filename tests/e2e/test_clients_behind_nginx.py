@@ -51,7 +51,8 @@ class Proxied:
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     folder = tmp_path_factory.mktemp("behind")
     node = f"127.0.0.1:{free_port()}"
-    nginx = configured(folder / "nginx", [node])
+    # However slow the machine is, who asks one after the other asks too often.
+    nginx = configured(folder / "nginx", [node], requests_a_second=1)
     made = dev_service(folder / "ca", workers=1)
     command = [*made.command]
     command[command.index("--bind") + 1] = node

@@ -85,6 +85,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
                 f'\n[[admin_role]]\nrole = "viewer"\nissuer = "{issuer.url}"\nclaims = {{staff = true}}\n'
             )
         with running(service):
+            # It is ready before its last worker has started.
+            wait_until(lambda: scrape(address).value("casvc_workers") == 2, 60, "both workers run")
             make_traffic(service, issuer, away, session, folder)
             yield Watched(service, issuer, address, CERTIFICATES)
 

@@ -80,7 +80,7 @@ def test_the_playbook_does_what_it_says(
             f"{own.url}/api/v2/signingCert",
             json=key_body(new_key(), WHO),
             headers=bearer(tokens.token(WHO)),
-            timeout=30,
+            timeout=60,
         )
         assert reply.status_code == 200 or "identity-blocked" in reply.text, reply.text
         return reply.status_code != 200

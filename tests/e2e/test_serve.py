@@ -46,7 +46,7 @@ def test_metrics_of_all_workers_are_on_their_own_port_and_go_with_the_server(
             assert service.process is not None
             process = service.process
             process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0
+            assert process.wait(120) == 0
     assert not counted_in.pop().exists()
     assert not list(temporary.iterdir())
     assert not list(home.rglob("*")), "gunicorn left something in HOME"

@@ -50,7 +50,9 @@ def documented(metrics: str, server_name: str, ca_file: Path) -> dict[str, Any]:
 def prometheus(folder: Path, config: dict[str, Any]) -> Iterator[str]:
     """The real one, with this configuration; the URL of its API."""
     folder.mkdir()
-    (folder / "prometheus.yml").write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, **config}))
+    (folder / "prometheus.yml").write_text(
+        yaml.safe_dump({"global": {"scrape_interval": "2s", "scrape_timeout": "2s"}, **config})
+    )
     address = f"127.0.0.1:{free_port()}"
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
@@ -70,13 +72,13 @@ def prometheus(folder: Path, config: dict[str, Any]) -> Iterator[str]:
 
 
 def target(session: requests.Session, api: str) -> dict[str, Any]:
-    """What Prometheus says of its one target, once it has tried; empty before that."""
+    """What Prometheus says of its one target; empty before it says anything."""
     try:
         (found,) = session.get(f"{api}/targets", timeout=60).json()["data"]["activeTargets"]
     except (requests.RequestException, ValueError):
         return {}
     one: dict[str, Any] = found
-    return one if one["health"] != "unknown" else {}
+    return one
 
 
 def test_tokens_travel_in_https_and_status_in_plain_http(tmp_path: Path) -> None:
@@ -114,14 +116,14 @@ def test_tokens_travel_in_https_and_status_in_plain_http(tmp_path: Path) -> None
             leaf = issue(session, signing.url, issuer.token(EMAIL), EMAIL).chain[0]
             assert crl_url(leaf).startswith(status_url)
             assert fetch_crl(session, leaf)
-            assert session.get(ca_issuers_url(leaf), timeout=10).status_code == 200
+            assert session.get(ca_issuers_url(leaf), timeout=60).status_code == 200
             # Nothing on the plain address takes a token, or lists what is signed.
             for path in ("/api/v2/signingCert", "/api/v1/signingCert", "/admin/v1/whoami"):
-                assert session.post(f"{status_url}{path}", json={}, timeout=10).status_code == 404
+                assert session.post(f"{status_url}{path}", json={}, timeout=60).status_code == 404
             for path in ("/", "/api/v2/configuration", f"/ctlog/{made.shard()}/checkpoint"):
-                assert session.get(f"{status_url}{path}", timeout=10).status_code == 404
+                assert session.get(f"{status_url}{path}", timeout=60).status_code == 404
             with pytest.raises(requests.exceptions.SSLError):
-                requests.get(f"{signing.url}/healthz", timeout=10)
+                requests.get(f"{signing.url}/healthz", timeout=60)
 
             page = session.get(f"https://{metrics}/metrics", timeout=60)
             assert re.search(r"(?m)^casvc_certificates_issued_total 1\.0$", page.text), page.text
@@ -132,5 +134,5 @@ def test_tokens_travel_in_https_and_status_in_plain_http(tmp_path: Path) -> None
             assert session.get(f"{signing.url}/metrics", timeout=60).status_code == 404
             config = documented(metrics, "127.0.0.1", bundle)
             with prometheus(tmp_path / "prometheus", config) as api:
-                scraped = wait_until(lambda: target(session, api), 60, "a scrape")
-                assert (scraped["health"], scraped["lastError"]) == ("up", "")
+                # One that took too long on a busy machine is tried again.
+                wait_until(lambda: target(session, api).get("health") == "up", 60, "a scrape that went well")
