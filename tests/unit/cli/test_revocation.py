@@ -184,7 +184,7 @@ def test_find_selects_and_prints_what_other_commands_accept(host: Host) -> None:
         ("--identity", "*@example.com"),
         ("--issuer", f"{URL}/dev-idp"),
         ("--key-sha256", key_sha256),
-        ("--log-index", f"{today:%Y}:0"),
+        ("--log-index", f"{host.service.settings.log.shard}:0"),
         ("--serial", host.serial.upper()),
         (
             "--since",
