@@ -406,8 +406,9 @@ class MarkMissing(MarkUnavailable):
 
     reason = "mark-missing"
     remedy = (
-        "Mount or restore its volume, or correct [high_water_mark] path. If the file is really lost, and the"
-        " database is the newest there is: `ca-service recover --accept-missing-mark`."
+        "Mount or restore its volume, or correct [high_water_mark] path. If the file is really lost: when the"
+        " database is the newest there is, `ca-service recover --accept-missing-mark`; when it was restored"
+        " from a backup, `ca-service recover --crl` with the lists that were published since."
     )
 
 

@@ -13,10 +13,13 @@ from ca_service.settings import Settings
 from ca_service.settings.reading import setting_names, value_of, written
 from ca_service.store.database import Database
 from ca_service.store.position import SqlPosition
+from ca_service.store.sqlite_files import MOVED
 from ca_service.store.urls import file_name
 
 OFFLINE = "offline"
 """Where `init` puts the root key, which has no business on this machine, let alone in its backups."""
+
+_LOCKS = (".lock", "-lock", ".turnstile")
 
 _ELSEWHERE = frozenset({"high_water_mark.path", "log.export_dir", "keys.passphrase_file"})
 """Settings whose files are left out wherever they are."""
@@ -90,12 +93,14 @@ def _copy_files(settings: Settings, making: Path) -> Iterator[int]:
     for path in sorted(settings.folder.rglob("*")):
         if not path.is_file() or any(one in left_out for one in (path, *path.parents)):
             continue
-        if path.name.endswith(".lock") or any(
-            part.startswith(".") for part in path.relative_to(settings.folder).parts
-        ):
+        inside = path.relative_to(settings.folder)
+        if path.name.endswith(_LOCKS) or any(part.startswith(".") for part in inside.parts):
             continue  # locks, and what is not finished
-        target = making / path.relative_to(settings.folder)
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target = making / inside
+        for folder in (*reversed(inside.parent.parents), inside.parent):
+            if not (making / folder).is_dir():
+                (making / folder).mkdir(mode=0o700)
+                shutil.copymode(settings.folder / folder, making / folder)
         shutil.copy2(path, target)
         with target.open("rb") as file:
             os.fsync(file.fileno())
@@ -112,6 +117,8 @@ def _paths_left_out(settings: Settings) -> set[Path]:
     if settings.database.url.startswith("sqlite"):
         file = settings.folder / file_name(settings.database.url)
         paths.update(file.parent.glob(f"{file.name}*"))
+    else:  # what a move to PostgreSQL left: nothing can be signed from it, and it names everybody
+        paths.update(settings.folder.rglob(f"*{MOVED}"))
     return paths
 
 

@@ -46,8 +46,11 @@ class Seen:
 
     @property
     def log_is_behind(self) -> bool:
-        """Whether entries of a log were lost, so that its next indexes would be given away twice."""
-        return any(one.what == "log" for one in self.wrong)
+        """Whether entries of a log were lost, so that its next indexes would be given away twice.
+
+        Without a mark nobody can tell, so they may have been.
+        """
+        return self.mark is None or any(one.what == "log" for one in self.wrong)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +165,7 @@ class Recovery:
 
     def _detail(self, seen: Seen, newest: Mapping[CrlName, PublishedList]) -> dict[str, object]:
         return {
-            "seen": [one.sentence for one in seen.wrong],
+            "seen": [one.sentence for one in seen.wrong] or ["nothing: the high-water mark was lost"],
             "lost_audit_head": None
             if seen.mark is None
             else {"sequence": seen.mark.audit_sequence, "hash": seen.mark.audit_hash},
@@ -174,7 +177,7 @@ class Recovery:
 
     def _replace_logs(self, seen: Seen) -> tuple[tuple[str, ...], LogShard | None]:
         rotation = Rotation(self.settings, self.database, self.clock, self.actor)
-        known = seen.mark.logs if seen.mark else {}
+        known = (seen.mark or seen.found).logs
         shards = [
             (shard, state)
             for shard, state in rotation.shards().values()

@@ -49,6 +49,8 @@ def recover(
     that were published, raises all CRL numbers above those, closes the log shard whose entries were lost,
     opens the next one, and sets the mark anew. Stop the service first. Every step may be repeated.
 
+    When the mark is lost as well, as with its machine, the same is done as far as the CRLs tell.
+
     \b
       ca-service recover --config ca.toml --crl /var/mirror/crl --crl http://mirror.example/2026-11-0a.crl
     """
@@ -62,10 +64,16 @@ def recover(
         recovery = Recovery(settings, database, clock, Unobserved(), local_actor())
         seen = recovery.look()
         if seen.trouble is not None:
-            if not accept_missing_mark:
+            if accept_missing_mark and sources:
+                raise click.UsageError(
+                    "--accept-missing-mark says that this database is the newest there is, so that nothing is"
+                    " to be taken back from CRLs; if it was restored from a backup, give --crl alone"
+                )
+            if accept_missing_mark:
+                return _make_mark(recovery, seen, seen.trouble.message, yes=yes)
+            if not sources:
                 raise seen.trouble
-            return _make_mark(recovery, seen, seen.trouble.message, yes=yes)
-        if not seen.wrong:
+        elif not seen.wrong:
             click.echo("The database is not behind its high-water mark; there is nothing to recover.")
             return DONE
         return _recover(recovery, seen, sources, accept_missing_crls=accept_missing_crls, yes=yes)
@@ -76,7 +84,11 @@ def recover(
 def _recover(
     recovery: "Recovery", seen: "Seen", sources: tuple[str, ...], *, accept_missing_crls: bool, yes: bool
 ) -> int:
-    click.echo("The database is behind its high-water mark:")
+    if seen.trouble is not None:
+        click.echo(f"{seen.trouble.message}. The database is taken for one that was restored from a backup.")
+        click.echo("What the CRLs do not tell stays lost: give those of every month, the newest of each.")
+    else:
+        click.echo("The database is behind its high-water mark:")
     for one in seen.wrong:
         click.echo(f"  {one.sentence}")
     lists, refused = recovery.read(_contents(sources))

@@ -214,6 +214,42 @@ def test_a_lost_mark_stops_signing_until_somebody_answers_for_the_database(
         assert ocsp_status(session, certificate) == ("SUCCESSFUL", "GOOD")
 
 
+def test_a_machine_lost_with_its_mark_gets_back_what_was_published(
+    tmp_path: Path, issuer: LocalIssuer, session: requests.Session
+) -> None:
+    service = production_service(tmp_path / "ca", issuers=issuer.issuer_file(), workers=1)
+    backup, mirror = tmp_path / "yesterday.db", tmp_path / "mirror"
+    mirror.mkdir()
+    with running(service):
+        kept = issued(service, session, issuer)
+        back_up(service, backup)
+        forgotten = issued(service, session, issuer)
+        for number, one in enumerate((kept, forgotten)):
+            service.admin("revoke", "certificate", one.serial, "--reason", "keyCompromise")
+            (mirror / f"{number}.crl").write_bytes(fetch_crl(session, one.leaf))
+        (shard,) = (line.split()[0] for line in service.admin("log", "list").splitlines())
+    put_back(backup, service)
+    shutil.rmtree(service.directory / "mark")
+
+    # Who says that the database is the newest has nothing to take back; that is not the case here.
+    contradictory = service.cli("recover", "--accept-missing-mark", "--crl", mirror, "--yes")
+    assert contradictory.returncode == 2
+    assert not (service.directory / "mark").exists()
+    did = service.cli("recover", "--crl", mirror, "--yes")
+    assert did.returncode == 0, did.stdout + did.stderr
+    assert "Revocations taken back: 2" in did.stdout
+    assert f"Log shard closed: {shard}\n" in did.stdout
+    assert "Everything agrees" in service.admin("fsck")
+
+    with running(service):
+        for one in (kept, forgotten):
+            assert ocsp_status(session, one) == ("SUCCESSFUL", "REVOKED")
+            now = x509.load_der_x509_crl(fetch_crl(session, one.leaf))
+            assert all(number_of(now) > number_of(crl) for crl in published(mirror, one))
+        # Its next index may have been given away: another shard goes on.
+        assert log_id_of_sct(issued(service, session, issuer)) != log_id_of_sct(kept)
+
+
 def test_a_relaxed_mark_follows_within_seconds(
     tmp_path: Path, issuer: LocalIssuer, session: requests.Session
 ) -> None:

@@ -59,6 +59,25 @@ def test_files_elsewhere_and_the_passphrase_are_named(
     assert "5ecret" not in made.output
 
 
+def test_locks_and_what_a_move_to_postgresql_left_are_no_part_of_it(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ca.db.moved", "ca.db.build-lock", "ca.db.lock.turnstile", "ocsp-0a.lock"):
+        (host.folder / "state" / name).touch()
+    rotated = host.folder / "private/authorities/0a"
+    rotated.mkdir(mode=0o700, parents=True)
+    (rotated / "issuing.key").touch(mode=0o600)
+    monkeypatch.setenv("CASVC_DATABASE__URL", "postgresql+psycopg://ca@db.example.com/ca")
+    for name in ("ca.db", "ca.db-wal", "ca.db-shm"):
+        (host.folder / "state" / name).unlink(missing_ok=True)
+    made = run("backup", "--config", host.config, "--out", tmp_path / "today")
+    assert made.exit_code == 0, made.output
+    assert not [name for name in files(tmp_path / "today") if name.startswith("state/")]
+    for folder in (path for path in (tmp_path / "today").rglob("*") if path.is_dir()):
+        original = host.folder / folder.relative_to(tmp_path / "today")
+        assert stat.S_IMODE(folder.stat().st_mode) == stat.S_IMODE(original.stat().st_mode), folder
+
+
 def test_nothing_is_written_over_or_into_what_is_backed_up(host: Host, tmp_path: Path) -> None:
     (tmp_path / "today").mkdir()
     again = run("backup", "--config", host.config, "--out", tmp_path / "today")
