@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -49,6 +50,7 @@ class Node:
                 self.send_response(int(node.says))
                 self.send_header("Cache-Control", "no-store")
                 self.send_header("X-Accel-Expires", "0")
+                self.send_header("X-Node-Says", node.says)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -76,6 +78,7 @@ class Pair:
     session: requests.Session
     well: Node
     ill: Node | None
+    stop_the_other: Callable[[], None]
 
     def post(self, url: str, number: int) -> requests.Response:
         return self.session.post(url, data=f"number {number}", timeout=60)
@@ -93,12 +96,13 @@ def paired(tmp_path: Path) -> Iterator[Paired]:
             well, ill = Node("200"), Node(says)
             away = says == "refused"
             there = f"127.0.0.1:{free_port()}" if away else stack.enter_context(ill.serving())
-            nodes = [there, stack.enter_context(well.serving())]
+            other = stack.enter_context(ExitStack())
+            nodes = [there, other.enter_context(well.serving())]
             nginx = configured(tmp_path / "nginx", nodes, requests_a_second=5000)
             stack.enter_context(serving(nginx))
             session = stack.enter_context(http())
             session.verify = str(nginx.certificates)
-            return Pair(nginx, session, well, None if away else ill)
+            return Pair(nginx, session, well, None if away else ill, other.close)
 
         yield make
 
@@ -164,3 +168,41 @@ def test_a_node_with_too_much_to_do_is_still_asked_about_status(paired: Paired) 
         for path in STATUS:
             url = f"{pair.nginx.status_url}{path}?{number}"
             assert pair.session.get(url, timeout=60).status_code == 200
+
+
+def test_when_no_node_can_tell_each_answer_is_a_nodes_own_and_the_first_good_one_is_seen(
+    paired: Paired,
+) -> None:
+    """What all nodes share, as their database, is down: two failures of each must not hide the reason."""
+    pair = paired("503")
+    assert pair.ill is not None
+    pair.well.says = "503"
+    asks: list[Callable[[], requests.Response]] = [
+        partial(pair.session.get, f"{base}{path}", timeout=60)
+        for base, paths in ((pair.nginx.url, READS), (pair.nginx.status_url, STATUS))
+        for path in paths
+    ]
+    asks += [partial(pair.post, f"{pair.nginx.status_url}/ocsp", 1)]
+    asks += [partial(pair.post, f"{pair.nginx.url}/api/v2/signingCert", 1)]
+    for _ in range(ACTS):
+        for ask in asks:
+            reply = ask()
+            assert (reply.status_code, reply.headers.get("X-Node-Says")) == (503, "503")
+    most = ACTS * (2 * len(asks) - 1)  # what acts is sent once
+    assert len(pair.well.asked) + len(pair.ill.asked) <= most
+    pair.well.says = pair.ill.says = "200"
+    for ask in asks:
+        assert ask().status_code == 200
+
+
+def test_where_no_node_listens_nginx_says_when_to_come_back(paired: Paired) -> None:
+    pair = paired("refused")
+    pair.stop_the_other()
+    for number in range(ACTS):
+        for reply in (
+            pair.session.get(f"{pair.nginx.url}{READS[0]}?{number}", timeout=60),
+            pair.post(f"{pair.nginx.url}/api/v2/signingCert", number),
+        ):
+            assert reply.status_code == 503
+            assert int(reply.headers["Retry-After"]) >= 1
+            assert reply.json()["details"][0]["reason"] == "unavailable"

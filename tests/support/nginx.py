@@ -39,8 +39,11 @@ def configured(folder: Path, nodes: Sequence[str], *, requests_a_second: int | N
     upstream = (SHIPPED / "ca-service-upstream.conf").read_text()
     shipped_node = "server 127.0.0.1:5555 max_fails=2 fail_timeout=5s;"
     assert shipped_node in upstream
-    lines = "\n    ".join(shipped_node.replace("127.0.0.1:5555", node) for node in nodes)
-    (snippets / "ca-service-upstream.conf").write_text(upstream.replace(shipped_node, lines))
+    lines = [shipped_node.replace("127.0.0.1:5555", node) for node in nodes]
+    if len(nodes) > 1:  # as the file says
+        assert "server 10.0.0.11:5555 max_fails=0 backup;" in upstream
+        lines += [f"server {node} max_fails=0 backup;" for node in nodes]
+    (snippets / "ca-service-upstream.conf").write_text(upstream.replace(shipped_node, "\n    ".join(lines)))
     trust = TlsAuthority.new("Example TLS")
     key, certificate = trust.server("127.0.0.1", folder / "tls")
     bundle = folder / "trust.pem"
