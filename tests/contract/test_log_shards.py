@@ -239,7 +239,7 @@ def test_no_entry_is_lost_or_astray_when_shards_change_under_load(
             entry = pending(not_before=clock.now // 1000)
             sequenced = worker.sequencer.append(entry)
             put.append((entry.not_after, sequenced.log_id, sequenced.leaf_index))
-            if number > 400:
+            if number > 4000:
                 return
 
     threads = [threading.Thread(target=fill, args=(worker,)) for worker in (sharded, other_worker) * 2]

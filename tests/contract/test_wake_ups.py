@@ -1,9 +1,8 @@
 """ports.WakeUps: hints that reach this process, or through Redis all of them, and can do nothing else."""
 
 import multiprocessing
-import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
@@ -251,7 +250,11 @@ def test_the_choice_is_the_url(redis: LocalRedis, observer: RecordingObserver) -
 
 
 def test_nothing_is_opened_before_somebody_waits(redis: LocalRedis, observer: RecordingObserver) -> None:
-    made: Callable[[], WakeUps] = lambda: over(redis.url, observer)  # noqa: E731 - made in one place
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - only their number
-    with closing(made()):
-        assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - as above
+    with redis.client() as client:
+
+        def connected() -> set[str]:
+            return {each["id"] for each in client.client_list()}
+
+        before = connected()
+        with closing(over(redis.url, observer)):
+            assert connected() <= before

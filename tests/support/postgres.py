@@ -102,11 +102,12 @@ class LocalPostgres:
     def conninfo(self, database: str) -> str:
         return f"host=127.0.0.1 port={self.port} user={_USER} dbname={database} connect_timeout=60"
 
-    def new_database(self) -> str:
-        """Make an empty database; its URL."""
+    def new_database(self, like: str = "") -> str:
+        """Make an empty database, or one `like` that of a URL to which nobody is connected; its URL."""
         name = f"ca{next(self._numbers)}"
+        template = f" TEMPLATE {like.rpartition('/')[2]}" if like else ""
         with psycopg.connect(self.conninfo("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+            connection.execute(f"CREATE DATABASE {name}{template}".encode())
         return f"postgresql+psycopg://{_USER}@127.0.0.1:{self.port}/{name}"
 
     def _run(self, arguments: list[str]) -> None:
