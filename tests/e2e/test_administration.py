@@ -114,17 +114,21 @@ class _From(HTTPAdapter):
 
 def test_a_valid_outsider_is_refused_and_recorded_once_a_minute(world: Administered) -> None:
     outsider = world.token("nobody", groups=["cooks"])
-    before = len(world.audit())
-    for _ in range(3):
+    before, counted = len(world.audit()), world.metric("admin_refusal_not_recorded")
+    for _ in range(12):
         reply = world.ask("POST", "/blocks", outsider, {"selector": {"identity": "x"}})
         assert reply.status_code == 403
         assert reply.json()["details"][0]["reason"] == "forbidden"
     new = world.audit()[before:]
-    assert [(each["action"], each["actor"]) for each in new] == [
-        ("refused", f"{world.staff.url}#sub-of-nobody@staff.example.com")
-    ]
-    assert new[0]["detail"] == {"route": "POST /admin/v1/blocks", "needed": "revoker", "held": None}
-    assert world.metric("admin_refusal_not_recorded") >= 2
+    # A process to which Redis, on a busy machine, did not answer soon enough counts for itself.
+    assert 1 <= len(new) <= len(world.service.workers())
+    for each in new:
+        assert (each["action"], each["actor"]) == (
+            "refused",
+            f"{world.staff.url}#sub-of-nobody@staff.example.com",
+        )
+        assert each["detail"] == {"route": "POST /admin/v1/blocks", "needed": "revoker", "held": None}
+    assert world.metric("admin_refusal_not_recorded") == counted + 12 - len(new)
 
 
 def test_an_administrators_token_gets_no_certificate_and_a_signers_does_not_administer(
