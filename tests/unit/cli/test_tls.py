@@ -35,9 +35,11 @@ def put(folder: Path, name: str = "ca.example.com") -> tuple[Path, Path]:
             ),
         ),
     ):
-        file.unlink(missing_ok=True)
-        file.write_bytes(content)
-        file.chmod(0o600)
+        # As renewals do: what stands there before and after is never the same file, however soon it comes.
+        new = file.with_suffix(".new")
+        new.write_bytes(content)
+        new.chmod(0o600)
+        new.replace(file)
     return chain, private
 
 
