@@ -56,7 +56,8 @@ class _Reader:
         self._remarks: list[str] = []
 
     def read(self, text: str) -> IssuerDirectory:
-        top = self._members(self._document(text), "the file", _TOP, remark=False)
+        document = self._document(text)
+        top = self._members(document, "the file", _TOP, remark=False)
         providers = {
             name: self._provider(name, body)
             for name, body in self._mapping(top.get("ci-issuer-metadata"), "ci-issuer-metadata").items()
@@ -67,7 +68,9 @@ class _Reader:
         wildcards = [self._issuer(url, body, providers, wildcard=True) for url, body in meta.items()]
         # An empty list says so on purpose, as a fresh directory's does; a file without any list is another's.
         if "oidc-issuers" not in top and "meta-issuers" not in top:
-            self._refuse("it names no issuer; expected oidc-issuers or meta-issuers")
+            self._refuse(
+                f"it names no issuer; expected oidc-issuers or meta-issuers{self._wrapped(document)}"
+            )
         # A meta issuer without a star is an exact one, and is looked up as such.
         plain = [issuer for issuer in wildcards if "*" not in issuer.issuer_url]
         return IssuerDirectory(
@@ -75,6 +78,15 @@ class _Reader:
             wildcards=tuple(issuer for issuer in wildcards if "*" in issuer.issuer_url),
             remarks=tuple(self._remarks),
         )
+
+    @staticmethod
+    def _wrapped(document: Mapping[str, object]) -> str:
+        """What to say about the form in which a Fulcio on Kubernetes has its file."""
+        if document.get("kind") != "ConfigMap":
+            return ""
+        data = document.get("data")
+        inside = " or ".join(sorted(map(str, data))) if isinstance(data, dict) else "data"
+        return f". This is a Kubernetes ConfigMap; the file is the text in it, under {inside}"
 
     def _document(self, text: str) -> Mapping[str, object]:
         try:

@@ -88,7 +88,8 @@ def test_verifiers_with_both_roots_accept_what_either_signed(
     old.export_trust(tmp_path / "old")
     (tmp_path / "ca").symlink_to(new.directory)
     (merge,) = blocks("move-from-fulcio.md", "2. Give verifiers both")
-    typed(merge, tmp_path)
+    said = typed(merge, tmp_path)
+    assert [line.split()[0] for line in said.splitlines()[-2:]] == [old.url, new.url]
     both = TrustedRoot.from_file(str(tmp_path / "trusted_root.json"))
     authorities = both.get_fulcio_certs()
     for issued in (by_old, by_new):
@@ -96,7 +97,7 @@ def test_verifiers_with_both_roots_accept_what_either_signed(
         verify_sct(issued.leaf, list(issued.chain[1:]), both.ct_keyring(KeyringPurpose.VERIFY))
     # Once the old one has stopped, nothing signed later passes.
     (end,) = blocks("move-from-fulcio.md", "4. Afterwards")
-    typed(end.replace("https://old-fulcio.example.com", old.url), tmp_path)
+    typed(end, tmp_path)
     ended = json.loads((tmp_path / "trusted_root.json").read_text())["certificateAuthorities"]
     assert [one["validFor"].get("end") for one in ended] == ["2026-12-01T00:00:00Z", None]
     kept = TrustedRoot.from_file(str(tmp_path / "trusted_root.json")).get_fulcio_certs()
@@ -221,10 +222,18 @@ def as_json() -> str:
         "subject-alternative-name-template": "SubjectAlternativeNameTemplate",
     }
 
-    def renamed(value: object) -> object:
-        if isinstance(value, dict):
-            return {names.get(name, name): renamed(below) for name, below in value.items()}
-        return value
+    def as_in_go(name: str) -> str:
+        """Such as BuildSignerURI."""
+        return "".join(
+            word.upper() if word in ("uri", "sha") else word.capitalize() for word in name.split("-")
+        )
+
+    def renamed(value: object, within: str = "") -> object:
+        if not isinstance(value, dict):
+            return value
+        if within == "extension-templates":
+            return {as_in_go(name): template for name, template in value.items()}
+        return {names.get(name, name): renamed(below, name) for name, below in value.items()}
 
     loaded = yaml.safe_load(FULCIO)
     del loaded["define"]

@@ -195,6 +195,10 @@ REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
     "neither YAML nor JSON": ("\t: [", ("neither YAML nor JSON",)),
     "JSON that breaks off": ('{"OIDCIssuers": ', ("neither YAML nor JSON",)),
     "nothing": ("", ("names no issuer",)),
+    "what Kubernetes wraps it in": (
+        "kind: ConfigMap\ndata:\n  config.yaml: |-\n    oidc-issuers: {}\n",
+        ("names no issuer", "ConfigMap", "under config.yaml"),
+    ),
     "something else": ("define: {}\n", ("names no issuer", "oidc-issuers")),
     "a list": ("- a\n", ("the file must be a mapping",)),
     "issuers as a list": ("oidc-issuers: [a]\n", ("oidc-issuers must be a mapping",)),
