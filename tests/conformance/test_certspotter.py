@@ -26,7 +26,8 @@ from tests.support.signing import issue
 from tests.support.tokens import TokenDesk
 
 EMAIL = "certspotter@example.com"
-SECONDS = 60
+SECONDS = 400
+"""What it could not fetch at its start it asks for again after five minutes."""
 Change = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 

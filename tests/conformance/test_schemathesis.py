@@ -55,7 +55,7 @@ def hold(service: RunningService, header: Mapping[str, str], folder: Path, *opti
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=240,
+        timeout=800,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-12_000:]

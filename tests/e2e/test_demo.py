@@ -16,7 +16,7 @@ def test_the_demo_goes_from_token_to_revoked_and_cleans_up(tmp_path: Path) -> No
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=800,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
