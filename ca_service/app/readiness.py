@@ -67,7 +67,7 @@ class Readiness:
 
     def _tell(self, name: str, trouble: str | None) -> None:
         before, self._told[name] = self._told.get(name), trouble
-        if trouble is not None and before is None:
+        if trouble is not None and trouble != before:
             _LOG.warning("a check fails: %s: %s", name, trouble)
         elif trouble is None and before is not None:
             _LOG.info("a check passes again: %s", name)

@@ -10,17 +10,14 @@ from tests.support.cluster import Cluster
 from tests.support.processes import RunningService, http
 from tests.support.rekor import LocalRekor
 from tests.support.tokens import IssuerDesk, TokenDesk, Tokens
-
-ONE_NODE, TWO_NODES = "one_node", "two_nodes"
+from tests.support.two_nodes import ONE_NODE as ONE_NODE
+from tests.support.two_nodes import TWO_NODES as TWO_NODES
 
 _OWN_PROCESS = "one server's processes and sockets, which nginx keeps clients away from"
 _COMMAND = "commands and files on one machine, before or without a server"
 _DEV = "`ca-service dev` and its provider, which are for one machine"
 
-_ROTATION = "keys that are in use at once, before an administrator could copy them to another node"
-
 ALONE = {
-    "test_authority_rotation": _ROTATION,
     "test_bench": "scripts/bench starts what it measures itself",
     "test_clients_behind_nginx": "what one node hears through nginx: which of two it was, nobody could say",
     "test_connections": _OWN_PROCESS,
@@ -31,8 +28,6 @@ ALONE = {
     "test_gunicorn_file": _OWN_PROCESS,
     "test_how_to": _COMMAND,
     "test_issuer_reload": "SIGHUP to one server, whose issuer file is its own",
-    "test_limits": "limits and single use set by itself, and a Redis that it kills; see test_two_nodes",
-    "test_log_rotation": _ROTATION,
     "test_login": _DEV,
     "test_observation": "one node's page of metrics; how pages add up is Prometheus's work",
     "test_overload": _OWN_PROCESS,

@@ -1,120 +1,158 @@
-"""Rate limits and single-use tokens of a server with two workers: counted together, and never in the way."""
+"""Rate limits and single-use tokens of two workers, or two nodes: counted together, and never in the way."""
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from uuid import uuid4
 
 import pytest
 import requests
 
-from tests.support.processes import RunningService, dev_service, free_port, http, running, wait_until
+from tests.support.processes import RunningService, http, wait_until
 from tests.support.redis_server import LocalRedis
 from tests.support.signing import b64, bearer, key_body, new_key
-from tests.support.tokens import TokenDesk
+from tests.support.two_nodes import ONE_NODE, OwnPlace, own_place
 
 LIMIT = 12
 BURST = 40
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator[LocalRedis]:
-    with LocalRedis() as started:
-        yield started
+@dataclass
+class Limited:
+    """A service that takes each token once, and so many of an identity a minute."""
+
+    own: OwnPlace
+    redis: LocalRedis
+
+    @property
+    def service(self) -> RunningService:
+        return self.own.service
+
+    def fresh(self, email: str) -> str:
+        """A token unlike any other: those that a provider makes within one second are equal."""
+        return self.own.tokens.mint(email, claims={"jti": uuid4().hex})
+
+    def ask(self, email: str, token: str, *, url: str | None = None, version: int = 2) -> requests.Response:
+        """One request on a connection of its own, so that both workers are met."""
+        key = new_key()
+        body = key_body(key, email)
+        if version == 1:
+            part = body["publicKeyRequest"]
+            pem = part["publicKey"]["content"]
+            body = {
+                "publicKey": {"content": b64(pem.encode()), "algorithm": "ecdsa"},
+                "signedEmailAddress": part["proofOfPossession"],
+            }
+        with self.service.http() as session:
+            return session.post(
+                f"{url or self.service.url}/api/v{version}/signingCert",
+                json=body,
+                headers=bearer(token),
+                timeout=60,
+            )
+
+    def burst(self, email: str, tokens: list[str]) -> list[requests.Response]:
+        """Ask with all of them at once: at each node, and at nginx where there is one."""
+        asked = zip(tokens, itertools.cycle(self.own.urls), strict=False)
+        with ThreadPoolExecutor(8) as threads:
+            return list(threads.map(lambda each: self.ask(email, each[0], url=each[1]), asked))
+
+    def unavailable(self) -> float:
+        """How many requests the metrics of all nodes say went on uncounted."""
+        found = re.findall(
+            r"^casvc_rate_limit_unavailable_total(?:\{[^}]*\})? (\S+)$",
+            "".join(machine.metrics() for machine in self.own.machines),
+            re.MULTILINE,
+        )
+        return sum(map(float, found))
+
+    def counted_burst(self, size: int) -> tuple[str, list[requests.Response]]:
+        """Somebody new who asks so often at once, and what came of it when Redis counted every request.
+
+        On a busy machine it may not answer in time, and then nobody waits for it: others try again.
+        """
+
+        def counted() -> tuple[str, list[requests.Response]] | None:
+            email, before = f"{uuid4().hex}@example.com", self.unavailable()
+            replies = self.burst(email, [self.fresh(email) for _ in range(size)])
+            return (email, replies) if self.unavailable() == before else None
+
+        found = wait_until(counted, 240, f"{size} requests that were all counted")
+        assert found is not None
+        return found
 
 
 @pytest.fixture(scope="module")
-def limited(redis: LocalRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    """Two workers that share a Redis, and take each token once."""
+def limited(
+    place: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Limited]:
+    """On one node, two workers share a Redis; two nodes have theirs."""
     environ = {
-        "CASVC_REDIS__URL": redis.url,
         "CASVC_LIMITS__IDENTITY_PER_MINUTE": str(LIMIT),
         "CASVC_OIDC__SINGLE_USE_TOKENS": "true",
-        "CASVC_METRICS__BIND": f"127.0.0.1:{free_port()}",
     }
-    directory = tmp_path_factory.mktemp("limited") / "ca"
-    with running(dev_service(directory, workers=2, environ=environ)) as started:
-        yield started
-
-
-@pytest.fixture
-def desk(limited: RunningService) -> TokenDesk:
-    return TokenDesk(limited)
-
-
-def ask(service: RunningService, email: str, token: str, version: int = 2) -> requests.Response:
-    """One request on a connection of its own, so that both workers are met."""
-    key = new_key()
-    body = key_body(key, email)
-    if version == 1:
-        part = body["publicKeyRequest"]
-        pem = part["publicKey"]["content"]
-        body = {
-            "publicKey": {"content": b64(pem.encode()), "algorithm": "ecdsa"},
-            "signedEmailAddress": part["proofOfPossession"],
-        }
-    with http() as session:
-        return session.post(
-            f"{service.url}/api/v{version}/signingCert", json=body, headers=bearer(token), timeout=60
+    with ExitStack() as stack:
+        redis = None
+        if place == ONE_NODE:
+            redis = stack.enter_context(LocalRedis())
+            environ["CASVC_REDIS__URL"] = redis.url
+        own = stack.enter_context(
+            own_place(
+                place,
+                tmp_path_factory.mktemp("limited"),
+                postgres=lambda: request.getfixturevalue("postgres_of_the_run"),
+                environ=environ,
+            )
         )
+        if own.cluster is not None:
+            redis = own.cluster.redis
+        assert redis is not None
+        yield Limited(own, redis)
 
 
-def fresh(desk: TokenDesk, email: str) -> str:
-    """A token unlike any other: those that the provider makes within one second are equal."""
-    return desk.mint(email, claims={"jti": uuid4().hex})
+def reason(reply: requests.Response) -> str:
+    return str(reply.json()["details"][0]["reason"])
 
 
-def burst(service: RunningService, email: str, tokens: list[str]) -> list[requests.Response]:
-    """Ask with all of them at once."""
-    with ThreadPoolExecutor(8) as threads:
-        return list(threads.map(lambda token: ask(service, email, token), tokens))
-
-
-def unavailable(service: RunningService) -> float:
-    """How many requests the metrics say went on uncounted."""
-    text = requests.get(f"http://{service.environ['CASVC_METRICS__BIND']}/metrics", timeout=60).text
-    found = re.findall(r"^casvc_rate_limit_unavailable_total(?:\{[^}]*\})? (\S+)$", text, re.MULTILINE)
-    return sum(map(float, found))
-
-
-def test_an_identity_gets_its_limit_from_both_workers_together_and_the_next_one_its_own(
-    limited: RunningService, desk: TokenDesk
+def test_an_identity_gets_its_limit_from_all_workers_together_and_the_next_one_its_own(
+    limited: Limited,
 ) -> None:
-    before = unavailable(limited)
-    replies = burst(limited, "loud@example.com", [fresh(desk, "loud@example.com") for _ in range(BURST)])
-    uncounted = unavailable(limited) - before
-    assert uncounted < BURST / 4, "a busy machine may miss a few time-outs, not many"
+    email, replies = limited.counted_burst(BURST)
     issued = [reply for reply in replies if reply.status_code == 200]
     refused = [reply for reply in replies if reply.status_code == 429]
-    assert len(issued) + len(refused) == BURST
-    # With counts of their own, the workers would have let twice as many through.
-    assert LIMIT <= len(issued) <= LIMIT + uncounted
-    left = [
-        int(reply.headers["RateLimit-Remaining"]) for reply in issued if "RateLimit-Limit" in reply.headers
-    ]
-    assert sorted(left) == sorted(set(left)), "no two were told the same remainder"
-    assert {reply.headers.get("RateLimit-Limit", str(LIMIT)) for reply in replies} == {str(LIMIT)}
+    # With counts of their own, two workers would have let twice as many through, two nodes four times.
+    assert (len(issued), len(refused)) == (LIMIT, BURST - LIMIT)
+    left = [int(reply.headers["RateLimit-Remaining"]) for reply in issued]
+    assert sorted(left) == list(range(LIMIT)), "no two were told the same remainder"
+    assert {reply.headers["RateLimit-Limit"] for reply in replies} == {str(LIMIT)}
 
-    for version in (1, 2):
-        told = ask(limited, "loud@example.com", fresh(desk, "loud@example.com"), version)
-        assert told.status_code == 429
+    for told in refused:
         assert 0 < int(told.headers["Retry-After"]) <= 60
         assert told.headers["RateLimit-Remaining"] == "0"
         assert told.headers["RateLimit-Reset"] == told.headers["Retry-After"]
-        problem = told.json()
-        assert problem["code"] == 8
-        assert problem["details"][0]["reason"] == "rate-limited"
-        assert "loud" not in told.text
+        assert told.json()["code"] == 8
+        assert reason(told) == "rate-limited"
+        assert email.partition("@")[0] not in told.text
 
-    quiet = ask(limited, "quiet@example.com", fresh(desk, "quiet@example.com"), version=1)
-    assert quiet.status_code == 201
+    def refused_by(url: str, version: int) -> bool:
+        reply = limited.ask(email, limited.fresh(email), url=url, version=version)
+        return reply.status_code == 429 and reason(reply) == "rate-limited"
+
+    for url in limited.own.urls:
+        for version in (1, 2):
+            wait_until(lambda at=url, v=version: refused_by(at, v), 60, "counted")  # type: ignore[misc]
+
+    _, (quiet,) = limited.counted_burst(1)
     assert quiet.headers["RateLimit-Remaining"] == str(LIMIT - 1)
 
 
-def test_redis_is_told_no_names(limited: RunningService, desk: TokenDesk, redis: LocalRedis) -> None:
-    assert ask(limited, "private@example.com", fresh(desk, "private@example.com")).status_code == 200
-    with redis.client() as client:
+def test_redis_is_told_no_names(limited: Limited) -> None:
+    limited.counted_burst(1)
+    with limited.redis.client() as client:
         keys = [key.decode() for key in client.scan_iter()]
         values = {client.type(key) for key in keys}
     assert keys
@@ -122,45 +160,45 @@ def test_redis_is_told_no_names(limited: RunningService, desk: TokenDesk, redis:
     assert values == {b"string"}
 
 
-def test_one_token_sent_to_both_workers_at_once_gets_one_certificate(
-    limited: RunningService, desk: TokenDesk
-) -> None:
-    email = "racer@example.com"
-    replies = burst(limited, email, [fresh(desk, email)] * (LIMIT - 1))
+def test_one_token_sent_to_all_workers_at_once_gets_one_certificate(limited: Limited) -> None:
+    email = f"{uuid4().hex}@example.com"
+    replies = limited.burst(email, [limited.fresh(email)] * (LIMIT - 1))
     assert Counter(reply.status_code for reply in replies) == {200: 1, 400: LIMIT - 2}
-    reasons = {reply.json()["details"][0]["reason"] for reply in replies if reply.status_code == 400}
-    assert reasons == {"token-reused"}
-    assert ask(limited, email, fresh(desk, email)).status_code == 200
+    assert {reason(reply) for reply in replies if reply.status_code == 400} == {"token-reused"}
+    assert limited.ask(email, limited.fresh(email)).status_code == 200
 
 
-def test_issuing_goes_on_while_redis_is_dead_and_limits_come_back_with_it(
-    limited: RunningService, desk: TokenDesk, redis: LocalRedis
-) -> None:
-    email = "persistent@example.com"
-    burst(limited, email, [fresh(desk, email) for _ in range(LIMIT)])
-    before = unavailable(limited)
-    redis.kill()
+def test_a_token_that_was_used_at_one_place_is_refused_at_every_other(limited: Limited) -> None:
+    for used_at in limited.own.urls:
+        email = f"{uuid4().hex}@example.com"
+        token = limited.fresh(email)
+        assert limited.ask(email, token, url=used_at).status_code == 200
+        for url in limited.own.urls:
+            again = limited.ask(email, token, url=url)
+            assert (again.status_code, reason(again)) == (400, "token-reused")
+
+
+def test_issuing_goes_on_while_redis_is_dead_and_limits_come_back_with_it(limited: Limited) -> None:
+    email, replies = limited.counted_burst(LIMIT + 4)
+    assert 429 in {reply.status_code for reply in replies}
+    before = limited.unavailable()
+    limited.redis.kill()
     try:
-        replies = burst(limited, email, [fresh(desk, email) for _ in range(LIMIT)])
+        replies = limited.burst(email, [limited.fresh(email) for _ in range(LIMIT)])
         assert {reply.status_code for reply in replies} == {200}
         assert not any("RateLimit-Limit" in reply.headers for reply in replies)
-        assert unavailable(limited) == before + LIMIT
-        with http() as session:
-            assert session.get(f"{limited.url}/readyz", timeout=60).status_code == 200
-        output = limited.output.read_text()
-        assert "Redis is away" in output
-        assert email not in output
+        assert limited.unavailable() == before + LIMIT
+        # Single use is the database's to know.
+        token = limited.fresh(email)
+        told = [limited.ask(email, token, url=url).status_code for url in (*limited.own.urls, None)]
+        assert told == [200, *[400] * len(limited.own.urls)]
+        for machine in limited.own.machines:
+            with http() as session:
+                answer = session.get(f"{machine.url}/readyz", timeout=60)
+            assert (answer.status_code, answer.json()["status"]) == (200, "DEGRADED")
+            assert "Redis is away" in machine.printed()
+            assert email not in machine.printed()
     finally:
-        redis.start()
-    wait_until(lambda: all_counted(limited, desk), 60, "both workers counting in Redis again")
-    email = "patient@example.com"
-    replies = burst(limited, email, [fresh(desk, email) for _ in range(LIMIT + 4)])
-    assert 429 in {reply.status_code for reply in replies}
-
-
-def all_counted(service: RunningService, desk: TokenDesk) -> bool:
-    """Whether a burst to both workers went by without a request that nobody could count."""
-    before = unavailable(service)
-    email = f"{uuid4().hex}@example.com"
-    burst(service, email, [fresh(desk, email) for _ in range(16)])
-    return unavailable(service) == before
+        limited.redis.start()
+    _, replies = limited.counted_burst(LIMIT + 4)
+    assert Counter(reply.status_code for reply in replies) == {200: LIMIT, 429: 4}

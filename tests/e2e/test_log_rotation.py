@@ -3,10 +3,13 @@
 import base64
 import functools
 import hashlib
+import itertools
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +25,13 @@ from sigstore.oidc import IdentityToken
 from sigstore.sign import SigningContext
 from sigstore.verify import Verifier, policy
 
-from ca_service.vocabulary import parse_time
+from ca_service.vocabulary import format_seconds, parse_time
 from tests.e2e.test_log import Monitor, sct_of
 from tests.support import merkle, static_log
-from tests.support.processes import RunningService, dev_service, http, running, wait_until
+from tests.support.processes import RunningService, free_port, http, run, wait_until
 from tests.support.rekor import LocalRekor
 from tests.support.signing import Issued, bearer, key_body, new_key, read_chain
-from tests.support.tokens import TokenDesk
+from tests.support.two_nodes import OwnPlace, copy_as_the_guide_says, own_place
 
 EMAIL = "rotation@example.com"
 THREADS = 4
@@ -37,13 +40,22 @@ LIFETIME = 30
 _PAUSE = 0.05  # in each thread: the workers and the command need the same two cores
 
 
-class Load:
-    """Threads that get certificates until they are stopped, and keep every answer."""
+@dataclass(frozen=True)
+class Given(Issued):
+    """What a request got that began then, in seconds since 1970, at this address."""
 
-    def __init__(self, service: RunningService) -> None:
-        self.service = service
-        self.token = TokenDesk(service).token(EMAIL)
-        self.issued: list[Issued] = []
+    began: float
+    answered: float
+    url: str
+
+
+class Load:
+    """Threads that get certificates until they are stopped, at each node and at nginx; keeps every answer."""
+
+    def __init__(self, own: OwnPlace) -> None:
+        self.own = own
+        self.token = own.tokens.token(EMAIL)
+        self.issued: list[Given] = []
         self.refused: list[requests.Response] = []
         self.failed: list[BaseException] = []
         self._stop = threading.Event()
@@ -53,30 +65,43 @@ class Load:
 
     def _run(self) -> None:
         try:
-            with http() as session:
-                while not self._stop.wait(_PAUSE):
-                    key = new_key()
+            with self.own.service.http() as session:
+                for url in itertools.cycle(self.own.urls):
+                    if self._stop.wait(_PAUSE):
+                        break
+                    key, began = new_key(), time.time()
                     reply = session.post(
-                        f"{self.service.url}/api/v2/signingCert",
+                        f"{url}/api/v2/signingCert",
                         json=key_body(key, EMAIL),
                         headers=bearer(self.token),
                         timeout=60,
                     )
                     if reply.status_code == 200:
-                        self.issued.append(Issued(read_chain(reply), key))
+                        self.issued.append(Given(read_chain(reply), key, began, time.time(), url))
                     else:
                         self.refused.append(reply)
         except BaseException as error:
             self.failed.append(error)
             raise
 
-    def count(self, log_id: bytes) -> int:
-        return sum(sct_of(issued.leaf)[0] == log_id for issued in list(self.issued))
+    def wait_for(self, count: int, of: Callable[[Given], bool], what: str) -> None:
+        """Until so many of these were given out, some of them by each node, or all goes wrong."""
+
+        def enough() -> bool:
+            found = [given.url for given in list(self.issued) if of(given)]
+            everywhere = set(found) == set(self.own.urls)
+            return bool(self.failed) or (everywhere and len(found) >= count)
+
+        wait_until(enough, 120, what)
 
     def stop(self) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+
+
+def logged_in(log_id: bytes) -> Callable[[Issued], bool]:
+    return lambda issued: sct_of(issued.leaf)[0] == log_id
 
 
 class ShardMonitor(Monitor):
@@ -115,64 +140,129 @@ class _At:
         return self._shard
 
 
+def fresh(place: str, folder: Path, request: pytest.FixtureRequest) -> AbstractContextManager[OwnPlace]:
+    return own_place(
+        place,
+        folder,
+        postgres=lambda: request.getfixturevalue("postgres_of_the_run"),
+        environ={"CASVC_AUTHORITY__LIFETIME_SECONDS": str(LIFETIME)},
+    )
+
+
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[RunningService]:
-    environ = {"CASVC_AUTHORITY__LIFETIME_SECONDS": str(LIFETIME), "CASVC_LOG__EXPORT_DIR": "public"}
-    made = dev_service(tmp_path / "ca", environ=environ)
-    with running(made) as started:
+def own(place: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[OwnPlace]:
+    with fresh(place, tmp_path, request) as started:
         yield started
 
 
-def ctlogs(own: RunningService, session: requests.Session) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = session.get(f"{own.url}/trust/trusted_root.json", timeout=60).json()[
-        "ctlogs"
-    ]
+@pytest.fixture(scope="module")
+def shared(
+    place: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[OwnPlace]:
+    """For those who are content with any shards, and leave an active one."""
+    with fresh(place, tmp_path_factory.mktemp("shared"), request) as started:
+        yield started
+
+
+@pytest.fixture
+def session(request: pytest.FixtureRequest) -> Iterator[requests.Session]:
+    """An HTTP session of this test's own, which trusts its service."""
+    own: OwnPlace = request.getfixturevalue("own" if "own" in request.fixturenames else "shared")
+    with own.service.http() as opened:
+        yield opened
+
+
+def ctlogs(url: str, session: requests.Session) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = session.get(f"{url}/trust/trusted_root.json", timeout=60).json()["ctlogs"]
     return found
 
 
-def both_logs(own: RunningService, session: requests.Session) -> list[dict[str, Any]]:
-    """The two logs of trusted_root.json, once the worker that answers has seen the second."""
+def logs_of(own: OwnPlace, session: requests.Session, *shards: str) -> list[dict[str, Any]]:
+    """What trusted_root.json says of these shards, once every node knows each of them."""
 
-    def both() -> list[dict[str, Any]] | None:
-        listed = ctlogs(own, session)
-        return listed if len(listed) > 1 else None
+    def listed(url: str) -> list[dict[str, Any]] | None:
+        by_name = {str(log["baseUrl"]).rpartition("/")[2]: log for log in ctlogs(url, session)}
+        return [by_name[shard] for shard in shards] if set(shards) <= set(by_name) else None
 
-    listed = wait_until(both, 60, "two logs in trusted_root.json")
-    assert listed is not None
-    assert len(listed) == 2
-    return listed
+    for url in own.urls:
+        found = wait_until(functools.partial(listed, url), 60, f"{shards} in trusted_root.json of {url}")
+    assert found
+    return found
 
 
 def index_of(leaf: x509.Certificate) -> int:
     return int.from_bytes(sct_of(leaf)[2][3:])
 
 
-def export(own: RunningService, rekor: LocalRekor, out: Path) -> ClientTrustConfig:
+def export(own: OwnPlace, rekor: LocalRekor, out: Path) -> ClientTrustConfig:
     key = rekor.write_key(out.with_name(out.name + "-rekor.pub"))
-    folder = own.export_trust(out, {rekor.url: key})
+    folder = own.service.export_trust(out, {rekor.url: key})
     return ClientTrustConfig.from_json((folder / "client_trust_config.json").read_text())
 
 
-def signed(own: RunningService, trust: ClientTrustConfig) -> Bundle:
-    token = IdentityToken(TokenDesk(own).token(EMAIL))
-    with SigningContext.from_trust_config(trust).signer(token) as signer:
-        return signer.sign_artifact(b"an artifact")
+def signed(own: OwnPlace, trust: ClientTrustConfig) -> Bundle:
+    """What sigstore-python makes of an artifact."""
+    token = IdentityToken(own.tokens.token(EMAIL))
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in own.service.trusting.items():
+            patched.setenv(name, value)
+        with SigningContext.from_trust_config(trust).signer(token) as signer:
+            return signer.sign_artifact(b"an artifact")
+
+
+def states(machine: RunningService) -> dict[str, dict[str, Any]]:
+    """What a node lists, by the names of the shards."""
+    return {row["shard"]: row for row in json.loads(machine.admin("log", "list", "--json"))}
+
+
+def copy_key(machine: RunningService, to: RunningService, shard: str) -> None:
+    about = "log rotate: a file"
+    copy_as_the_guide_says(machine, to, about, "log-2027.key", f"log-{shard}.key")
+
+
+def doctor_misses(machine: RunningService, shard: str) -> None:
+    examined = machine.cli("doctor", "--offline")
+    assert examined.returncode == 1
+    assert f"log-{shard}.key" in examined.stdout
+
+
+def does_not_start(machine: RunningService, shard: str) -> None:
+    """Once it has ended, without the key of this shard."""
+    again = run(
+        *("serve", "--config", machine.config, "--bind", f"127.0.0.1:{free_port()}"), environ=machine.environ
+    )
+    assert again.returncode != 0
+    assert f"log-{shard}.key" in again.stderr
+
+
+def take_over(own: OwnPlace) -> dict[str, Any]:
+    """Let the next shard take over: on one node at once, on two when the other one has its key too."""
+    if own.cluster is None:
+        prepared: dict[str, Any] = json.loads(own.service.admin("log", "rotate", "--now", "--json"))
+        return prepared
+    one, two = own.machines
+    shard = json.loads(one.admin("log", "rotate", "--json"))["shard"]
+    copy_key(one, two, shard)
+    soon = format_seconds(int(time.time()) + LIFETIME + 3)
+    moved: dict[str, Any] = json.loads(two.admin("log", "rotate", "--from", soon, "--json"))
+    return moved
 
 
 def test_the_log_rotates_under_load_and_stock_clients_verify_before_and_after(
-    own: RunningService, rekor: LocalRekor, session: requests.Session, tmp_path: Path
+    own: OwnPlace, rekor: LocalRekor, session: requests.Session, tmp_path: Path
 ) -> None:
     before = export(own, rekor, tmp_path / "before")
     bundle_before = signed(own, before)
-    (first,) = [ShardMonitor(session, log, tmp_path) for log in ctlogs(own, session)]
+    (first,) = [ShardMonitor(session, log, tmp_path) for log in ctlogs(own.service.url, session)]
     load = Load(own)
     try:
-        wait_until(lambda: load.count(first.log_id) >= EACH_SIDE, 60, "certificates of the first shard")
+        load.wait_for(EACH_SIDE, logged_in(first.log_id), "certificates of the first shard")
         early_size, early_root = first.head()
-        prepared = json.loads(own.admin("log", "rotate", "--now", "--json"))
-        _, second = [ShardMonitor(session, log, tmp_path) for log in both_logs(own, session)]
-        assert (second.name, second.log_id.hex()) == (prepared["shard"], prepared["log_id"])
-        wait_until(lambda: load.count(second.log_id) >= EACH_SIDE, 60, "certificates of the second shard")
+        prepared = take_over(own)
+        listed = logs_of(own, session, first.name, prepared["shard"])
+        second = ShardMonitor(session, listed[1], tmp_path)
+        assert second.log_id.hex() == prepared["log_id"]
+        load.wait_for(EACH_SIDE, logged_in(second.log_id), "certificates of the second shard")
     finally:
         load.stop()
     assert not load.failed
@@ -189,6 +279,7 @@ def test_the_log_rotates_under_load_and_stock_clients_verify_before_and_after(
         mine = [leaf for leaf in every if sct_of(leaf)[0] == shard.log_id]
         assert {leaf.not_valid_after_utc.timestamp() >= starts for leaf in mine} == {shard is second}
         size, root = shard.head()
+        assert {head_at(url, shard, session) for url in own.urls} == {(size, root)}
         assert sorted(map(index_of, mine)) == list(range(size)), "gapless, and nothing given twice"
         leaves = shard.leaves(size)
         assert merkle.root_of([merkle.leaf_hash(leaf) for leaf in leaves]) == root
@@ -202,7 +293,7 @@ def test_the_log_rotates_under_load_and_stock_clients_verify_before_and_after(
     assert [base64.b64decode(node) for node in proof] == merkle.consistency_path(early_size, hashed)
     assert merkle.root_of(hashed[:early_size]) == early_root
 
-    who = policy.Identity(identity=EMAIL, issuer=f"{own.url}/dev-idp")
+    who = policy.Identity(identity=EMAIL, issuer=own.issuer)
     for bundle in (bundle_before, bundle_after):
         Verifier(trusted_root=after.trusted_root).verify_artifact(b"an artifact", bundle, who)
     Verifier(trusted_root=before.trusted_root).verify_artifact(b"an artifact", bundle_before, who)
@@ -210,99 +301,169 @@ def test_the_log_rotates_under_load_and_stock_clients_verify_before_and_after(
         Verifier(trusted_root=before.trusted_root).verify_artifact(b"an artifact", bundle_after, who)
 
     # Its last certificate expires, and then the first shard is frozen: nobody adds to it, everybody reads it.
-    submit = f"{first.base}/ct/v1/add-pre-chain"
-    assert session.post(submit, json={"chain": []}, timeout=60).status_code == 403
-    assert own.cli("log", "freeze", first.name).returncode == 2, "its last certificates hold"
+    for url in own.urls:
+        assert submitted(own, url, first).status_code == 403
+    for machine in own.machines:
+        assert machine.cli("log", "freeze", first.name).returncode == 2, "its last certificates hold"
+    if own.cluster is not None:
+        is_told_of_a_key_it_lacks(*own.machines)
     wait_until(lambda: time.time() > starts, LIFETIME, "the end of its period", pause=0.5)
-    frozen = json.loads(own.admin("log", "freeze", first.name, "--json"))
+    frozen = json.loads(own.service.admin("log", "freeze", first.name, "--json"))
     assert (frozen["tree_size"], frozen["root_hash"]) == (size, root.hex())
-
-    def submitted() -> requests.Response:
-        return session.post(submit, json={"chain": []}, timeout=60)
-
-    wait_until(lambda: submitted().status_code == 410, 60, "a worker that knows that it is frozen")
-    wait_until(lambda: {submitted().status_code for _ in range(8)} == {410}, 60, "that both know")
-    assert "frozen" in submitted().json()["message"]
-    states = {row["shard"]: row for row in json.loads(own.admin("log", "list", "--json"))}
-    assert states[first.name]["state"] == "frozen"
-    assert states[second.name]["state"] == "active"
+    for url in own.urls:
+        known = functools.partial(refuses_for_good, own, url, first)
+        wait_until(known, 60, f"every worker behind {url} knows that it is frozen")
+        assert "frozen" in submitted(own, url, first).json()["message"]
+    for machine in own.machines:
+        listing = states(machine)
+        assert (listing[first.name]["state"], listing[second.name]["state"]) == ("frozen", "active")
+        assert machine.cli("doctor", "--offline").returncode == 0
     assert first.head() == (size, root)
     final = session.get(f"{first.base}/ct/v1/get-sth", timeout=60).json()
     signed(own, after)
-    assert session.get(f"{first.base}/ct/v1/get-sth", timeout=60).json() == final
-    assert own.cli("doctor", "--offline").returncode == 0
+    for url in own.urls:
+        assert session.get(f"{url}/ctlog/{first.name}/ct/v1/get-sth", timeout=60).json() == final
 
     # The files of both follow by themselves, and say of the first what its final tree is.
-    wait_until(lambda: described(own, first)["state"].get("readonly"), 60, "the first shard's files say so")
-    of_list = described(own, first)["state"]["readonly"]["final_tree_head"]
-    assert of_list == {"sha256_root_hash": base64.b64encode(root).decode(), "tree_size": size}
-    assert described(own, first)["temporal_interval"]["end_exclusive"] == prepared["starts"]
-    assert list(described(own, second)["state"]) == ["usable"]
-    for shard in (first, second):
-        expected = shard.head()
-        wait_until(functools.partial(published, own, shard, expected), 60, "its files are complete")
-        page = session.get(f"{shard.base}/log.v3.json", timeout=60)
-        assert page.json() == described(own, shard)
+    for machine in own.machines:
+        of_shard = functools.partial(described, machine, first)
+        wait_until(lambda of=of_shard: of()["state"].get("readonly"), 60, "the first shard's files say so")  # type: ignore[misc]
+        of_list = of_shard()["state"]["readonly"]["final_tree_head"]
+        assert of_list == {"sha256_root_hash": base64.b64encode(root).decode(), "tree_size": size}
+        assert of_shard()["temporal_interval"]["end_exclusive"] == prepared["starts"]
+        assert list(described(machine, second)["state"]) == ["usable"]
+        for shard in (first, second):
+            expected = shard.head()
+            whole = functools.partial(published, machine, shard, expected)
+            wait_until(whole, 60, "its files are complete")
+            page = session.get(f"{machine.url}/ctlog/{shard.name}/log.v3.json", timeout=60)
+            assert page.json() == described(machine, shard)
 
 
-def files_of(own: RunningService, shard: ShardMonitor) -> Path:
-    return own.directory / "public" / shard.name
+def is_told_of_a_key_it_lacks(one: RunningService, other: RunningService) -> None:
+    """Long before the key is needed: by a worker on its round, each half minute."""
+    shard = json.loads(one.admin("log", "rotate", "--json"))["shard"]
+
+    def told() -> bool:
+        lines = other.printed().splitlines()
+        return any("housekeeping failed" in line and f"log-{shard}.key" in line for line in lines)
+
+    wait_until(told, 180, "its log says what it lacks")
+    copy_key(one, other, shard)
 
 
-def described(own: RunningService, shard: ShardMonitor) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((files_of(own, shard) / "log.v3.json").read_text())
+def head_at(url: str, shard: ShardMonitor, session: requests.Session) -> tuple[int, bytes]:
+    """The newest head of a shard as a node tells it."""
+    sth = session.get(f"{url}/ctlog/{shard.name}/ct/v1/get-sth", timeout=60).json()
+    return sth["tree_size"], base64.b64decode(sth["sha256_root_hash"])
+
+
+def submitted(own: OwnPlace, url: str, shard: ShardMonitor) -> requests.Response:
+    """Submit to a shard by the way of outsiders, on a new connection, so that each worker is met."""
+    with own.service.http() as opened:
+        return opened.post(f"{url}/ctlog/{shard.name}/ct/v1/add-pre-chain", json={"chain": []}, timeout=60)
+
+
+def refuses_for_good(own: OwnPlace, url: str, shard: ShardMonitor) -> bool:
+    return {submitted(own, url, shard).status_code for _ in range(8)} == {410}
+
+
+def files_of(machine: RunningService, shard: ShardMonitor) -> Path:
+    return machine.directory / "public" / shard.name
+
+
+def described(machine: RunningService, shard: ShardMonitor) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((files_of(machine, shard) / "log.v3.json").read_text())
     return document
 
 
-def published(own: RunningService, shard: ShardMonitor, head: tuple[int, bytes]) -> bool:
+def published(machine: RunningService, shard: ShardMonitor, head: tuple[int, bytes]) -> bool:
     """Whether the files are the tree of this head; AssertionError when they are no log."""
-    read = static_log.audit(lambda path: (files_of(own, shard) / path).read_bytes(), shard.origin, shard.key)
+    folder = files_of(machine, shard)
+    read = static_log.audit(lambda path: (folder / path).read_bytes(), shard.origin, shard.key)
     return (read.size, read.root) == head
 
 
 def test_a_shard_is_published_long_before_it_is_used(
-    own: RunningService, session: requests.Session, tmp_path: Path
+    shared: OwnPlace, session: requests.Session, tmp_path: Path
 ) -> None:
-    first = json.loads(own.admin("log", "list", "--json"))
-    assert [(row["state"], row["starts"], row["ends"]) for row in first] == [("active", None, None)]
-    prepared = json.loads(own.admin("log", "rotate", "--json"))
-    old, new = both_logs(own, session)
-    assert str(new["baseUrl"]).endswith("/ctlog/" + prepared["shard"])
+    one, other = shared.machines[0], shared.machines[-1]
+    (active,) = [row for row in states(one).values() if row["state"] == "active"]
+    assert active["ends"] is None
+    prepared = json.loads(one.admin("log", "rotate", "--json"))
+    old, new = logs_of(shared, session, active["shard"], prepared["shard"])
     monitor = ShardMonitor(session, new, tmp_path)
     assert monitor.head() == (0, hashlib.sha256(b"").digest())
     assert monitor.get("get-roots")["certificates"]
     assert ShardMonitor(session, old, tmp_path).valid_for["end"] == prepared["starts"]
     assert monitor.valid_for["start"] < prepared["starts"], "SCTs are older than the notAfter that chooses"
-    assert prepared["log_id"] in session.get(own.url, timeout=60).text
+    assert prepared["log_id"] in session.get(shared.service.url, timeout=60).text
     key = Path(prepared["key"])
     assert key.stat().st_mode & 0o777 == 0o600
-    again = own.cli("log", "rotate")
-    assert again.returncode == 1
-    assert "is prepared already" in again.stderr
+    for machine in shared.machines:
+        again = machine.cli("log", "rotate")
+        assert again.returncode == 1
+        assert "is prepared already" in again.stderr
+    if other is not one:
+        doctor_misses(other, prepared["shard"])
+        does_not_start(other, prepared["shard"])
+        assert other.http().get(f"{other.url}/readyz", timeout=60).status_code == 200, "not needed yet"
+        copy_key(one, other, prepared["shard"])
+        assert (other.directory / "private" / key.name).stat().st_mode & 0o777 == 0o600
+    assert other.cli("doctor", "--offline").returncode == 0
 
 
 def test_a_lost_shard_is_closed_and_the_next_one_opened_without_a_restart(
-    own: RunningService, session: requests.Session, tmp_path: Path
+    shared: OwnPlace, session: requests.Session, tmp_path: Path
 ) -> None:
-    load = Load(own)
+    one, other = shared.machines[0], shared.machines[-1]
+    (name,) = [row["shard"] for row in states(one).values() if row["state"] == "active"]
+    workers = [process.pid for process in shared.service.workers()]
+    load = Load(shared)
     try:
-        wait_until(lambda: len(load.issued) >= 20, 60, "certificates")
-        name = json.loads(own.admin("log", "list", "--json"))[0]["shard"]
-        opened = json.loads(own.admin("log", "retire", name, "--reason", "its key leaked", "--json"))
+        load.wait_for(20, lambda _: True, "certificates")
+        opened = json.loads(one.admin("log", "retire", name, "--reason", "its key leaked", "--json"))
+        if other is not one:
+            issues_nothing_without_its_key(one, other, opened)
         log_id = bytes.fromhex(opened["log_id"])
-        wait_until(lambda: load.count(log_id) >= 20, 60, "certificates of the next shard")
+        load.wait_for(20, logged_in(log_id), "certificates of the next shard")
     finally:
         load.stop()
     assert not load.failed
     assert {reply.status_code for reply in load.refused} <= {503}
     assert all("Retry-After" in reply.headers for reply in load.refused)
-    old, new = [ShardMonitor(session, log, tmp_path) for log in both_logs(own, session)]
-    for shard in (old, new):
+    for log in logs_of(shared, session, name, opened["shard"]):
+        shard = ShardMonitor(session, log, tmp_path)
         size, root = shard.head()
         mine = [index_of(issued.leaf) for issued in load.issued if sct_of(issued.leaf)[0] == shard.log_id]
         assert sorted(mine) == list(range(size))
         assert merkle.root_of([merkle.leaf_hash(leaf) for leaf in shard.leaves(size)]) == root
-    states = {row["shard"]: row for row in json.loads(own.admin("log", "list", "--json"))}
-    assert (states[name]["state"], states[name]["retired_for"]) == ("retired", "its key leaked")
-    assert own.cli("log", "retire", name, "--reason", "again").returncode == 0, "the same again is no harm"
-    both_logs(own, session)
+    for machine in shared.machines:
+        row = states(machine)[name]
+        assert (row["state"], row["retired_for"]) == ("retired", "its key leaked")
+        again = machine.cli("log", "retire", name, "--reason", "again")
+        assert again.returncode == 0, "the same again is no harm"
+        closed, _ = logs_of(shared, session, name, opened["shard"])
+        assert "end" in closed["publicKey"]["validFor"]
+    assert [process.pid for process in shared.service.workers()] == workers
+
+
+def issues_nothing_without_its_key(
+    one: RunningService, other: RunningService, opened: dict[str, Any]
+) -> None:
+    """A node that lacks the key of the shard in use says so and issues nothing, until it is copied."""
+
+    def checks() -> dict[str, str]:
+        with http() as session:
+            said: dict[str, str] = session.get(f"{other.url}/readyz", timeout=60).json()["checks"]
+        return said
+
+    wait_until(lambda: checks()["log"].startswith("configuration: "), 60, "/readyz says what it lacks")
+    assert f"log-{opened['shard']}.key" in other.printed(), "and its log"
+    doctor_misses(other, opened["shard"])
+    with http() as session:
+        assert session.get(f"{one.url}/readyz", timeout=60).status_code == 200
+    copy_key(one, other, opened["shard"])
+    with http() as session:
+        assert session.get(f"{other.url}/readyz", timeout=60).status_code == 200, "at once"
+    assert other.cli("doctor", "--offline").returncode == 0

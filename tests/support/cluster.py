@@ -6,7 +6,7 @@ import re
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -255,11 +255,20 @@ def _copy(one: Path, two: Path) -> None:
 
 
 @contextlib.contextmanager
-def running_cluster(folder: Path) -> Iterator[Cluster]:
-    """Make and start all of it."""
+def running_cluster(
+    folder: Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    postgres: LocalPostgres | None = None,
+    before_start: Callable[[RunningService], object] = lambda first: None,
+) -> Iterator[Cluster]:
+    """Make and start all of it; `environ` is added to that of both nodes and of commands.
+
+    `before_start` is called with the first node when the second was copied and neither runs.
+    """
     ports = [free_port(), free_port()]
     with contextlib.ExitStack() as stack:
-        postgres = stack.enter_context(LocalPostgres())
+        postgres = postgres or stack.enter_context(LocalPostgres())
         redis = stack.enter_context(LocalRedis())
         signers, staff, choosy = (stack.enter_context(LocalIssuer()) for _ in range(3))
         nginx = configured(folder / "nginx", [f"127.0.0.1:{port}" for port in ports], requests_a_second=5000)
@@ -303,10 +312,16 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
                     "CASVC_LOG__EXPORT_DIR": "public",
                     # For commands: nginx has a certificate that nobody knows.
                     "REQUESTS_CA_BUNDLE": str(nginx.certificates),
+                    **(environ or {}),
                 },
             )
-            nodes.append(Node(service.start(), proxy, name))
-            stack.callback(service.stop)
+            nodes.append(Node(service, proxy, name))
+        before_start(nodes[0].service)
+        for node in nodes:
+            node.service.spawn()
+            stack.callback(node.service.stop)
+        for node in nodes:
+            node.service.wait_ready()
         stack.enter_context(serving(nginx))
         yield Cluster(postgres, redis, signers, staff, choosy, nginx, nodes)
 

@@ -8,17 +8,18 @@ from tests.support.postgres import LocalPostgres
 
 
 @pytest.fixture(scope="session")
-def _server() -> Iterator[LocalPostgres]:
+def postgres_of_the_run() -> Iterator[LocalPostgres]:
+    """The one server of the run, which a test may have stopped."""
     with LocalPostgres() as server:
         yield server
 
 
 @pytest.fixture
-def postgres(_server: LocalPostgres) -> LocalPostgres:
+def postgres(postgres_of_the_run: LocalPostgres) -> LocalPostgres:
     """The one server of the run, which a test may stop and start; it runs when the next test begins."""
-    if not _server.running:
-        _server.start()
-    return _server
+    if not postgres_of_the_run.running:
+        postgres_of_the_run.start()
+    return postgres_of_the_run
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

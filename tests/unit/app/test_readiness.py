@@ -52,6 +52,14 @@ def test_what_fails_is_named_by_its_slug_and_without_a_path(
     assert "a check passes again: high-water mark" in caplog.messages
 
 
+def test_a_trouble_that_follows_another_is_told_too(parts: Parts, caplog: pytest.LogCaptureFixture) -> None:
+    for said in ("no shard takes what is issued now", "log-2027.key cannot be read"):
+        parts.troubles["high-water mark"] = ConfigurationError(said)
+        for _ in range(2):
+            parts.readiness.needed()
+        assert [said in message for message in caplog.messages].count(True) == 1
+
+
 def test_what_is_in_a_database_that_does_not_answer_is_not_asked(parts: Parts) -> None:
     parts.troubles["database"] = StoreUnavailable("connection to 10.0.0.9 failed")
     said = parts.readiness.needed()
