@@ -60,6 +60,7 @@ def test_the_passphrase_of_all_keys_is_changed(tmp_path: Path) -> None:
     )
     assert "FAIL" not in said
     assert passphrase.read_text() != "the old one\n"
+    assert passphrase.with_name("passphrase.before").read_text() == "the old one\n"
     for file, content in before.items():
         assert file.read_bytes() != content
         assert file.stat().st_mode & 0o077 == 0
