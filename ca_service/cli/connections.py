@@ -77,6 +77,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
         self.unsent = b""
         self.taken = 0
         self.call = b""
+        self.signings = 0
 
     def is_complete(self) -> bool:
         """Read what came, without waiting, and say whether there is a request to serve; or set `ended`.

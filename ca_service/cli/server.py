@@ -18,6 +18,7 @@ from gunicorn.glogging import Logger
 from ca_service.cli.connection_keeper import SILENCE_SECONDS
 from ca_service.cli.draining import bar_when_closed
 from ca_service.cli.group import explained
+from ca_service.cli.handover import Handover
 from ca_service.cli.worker import LoopWorker
 from ca_service.errors import ConfigurationError
 from ca_service.settings import Settings
@@ -105,11 +106,15 @@ def server_options(
     None means plain http.
     """
 
+    shared: list[Handover] = []
+
     def on_starting(arbiter: Any) -> None:
+        shared[:] = [Handover()]
         with explained():
             refuse_other_options(arbiter.cfg, options)
 
-    def post_fork(_arbiter: object, _worker: object) -> None:
+    def post_fork(_arbiter: object, worker: LoopWorker) -> None:
+        worker.handover = shared[0]
         log_uncaught()
         gc.set_threshold(*_COLLECTED_AFTER)
         after_fork()

@@ -30,6 +30,7 @@ from ca_service.authority.waiting import WouldWait, at_once
 from ca_service.cli.connection_keeper import SILENCE_SECONDS, ConnectionKeeper
 from ca_service.cli.connections import Connection, OneWrite
 from ca_service.cli.draining import accept_the_last
+from ca_service.cli.handover import IN_A_ROW, Handover
 from ca_service.cli.refusals import fault, refusal
 from ca_service.web.correlation import new_name
 from ca_service.web.shortcuts import DONE, Pending
@@ -74,6 +75,9 @@ class Exchange:
 
 class LoopWorker(ConnectionKeeper):
     """A worker process."""
+
+    handover: Handover | None = None
+    """What it shares with the others, if there are any."""
 
     def init_process(self) -> None:
         """Prepare what must not be shared between processes, then run."""
@@ -145,6 +149,8 @@ class LoopWorker(ConnectionKeeper):
                 next_look = now + _LOOK_SECONDS
                 self._give_up(now)
                 self._let_go(now)
+                if self.alive:
+                    self._lead(now)
             if not self.alive and stop_at is None:
                 stop_at = now + self.cfg.graceful_timeout
                 self._stop_accepting(now)
@@ -159,6 +165,52 @@ class LoopWorker(ConnectionKeeper):
             connection.timeout = min(connection.timeout, now + STOP_KEEPALIVE_LINGER)
         last, self.sockets = self.sockets, []
         accept_the_last(last, self._begin)
+        if self.handover is not None:
+            if self.handover.leads:
+                self.epoll.unregister(self.handover)
+                self.handover.retire()
+            self._take_over()
+
+    def _lead(self, now: float) -> None:
+        """Be the worker that certificates are asked of, if no other is."""
+        if self.handover is None:
+            return
+        if self.handover.look(now):
+            self.epoll.register(self.handover, select.EPOLLIN)
+        elif self.handover.is_unattended(now):
+            self._take_over()
+        if not self.underway and not self.held and now > self.expect_until + _LOOK_SECONDS:
+            self.handover.note(0)
+
+    def _take_over(self) -> None:
+        """Serve what other workers have handed over."""
+        for handed in self.handover.taken() if self.handover is not None else ():
+            try:
+                client, server = handed.sock.getpeername(), handed.sock.getsockname()
+            except OSError:
+                handed.sock.close()  # this client has gone
+                continue
+            connection = Connection(self.cfg, handed.sock, client, server)
+            connection.gathered, connection.whole, connection.signings = handed.request, True, IN_A_ROW
+            connection.busy, connection.since = True, handed.since
+            self.connections[connection.number] = connection
+            self.arrived.append(connection)
+
+    def _is_handed_over(self, connection: Connection) -> bool:
+        """Whether another worker goes on with this connection."""
+        if (
+            self.handover is None
+            or not connection.whole
+            or self.cfg.is_ssl
+            or not self.handover.give(
+                connection.sock, connection.gathered, connection.since, connection.signings
+            )
+        ):
+            return False
+        del self.connections[connection.number]
+        self._watch(connection, 0)
+        connection.sock.close()
+        return True
 
     def _round(self) -> None:
         """Look what is there, without waiting when something is to do, and do some of it."""
@@ -177,6 +229,8 @@ class LoopWorker(ConnectionKeeper):
                 knocked.append(self.listening[number])
             elif (connection := self.connections.get(number)) is not None:
                 self._came(connection)
+            elif self.handover is not None and number == self.handover.fileno():
+                self._take_over()
         while self.returned:
             self._settle(*self.returned.popleft())
         if self.stored:
@@ -184,10 +238,13 @@ class LoopWorker(ConnectionKeeper):
         taken = min(len(self.arrived), _TOGETHER)
         for _ in range(taken):
             connection = self.arrived.popleft()
-            if (self.underway or self.held or self._more_are_expected()) and self._is_gathered(connection):
-                self.held.append(connection)
-            else:
+            if not self._is_gathered(connection):
                 self._serve(connection)
+            elif not self._is_handed_over(connection):
+                if self.underway or self.held or self._more_are_expected():
+                    self.held.append(connection)
+                else:
+                    self._serve(connection)
         if self.held and self._are_enough():
             while self.held:
                 self._serve(self.held.popleft())
@@ -219,7 +276,11 @@ class LoopWorker(ConnectionKeeper):
         """Whether such calls wait for the log."""
         call = connection.gathered[: connection.gathered.find(b" HTTP/", 0, 256)]
         connection.call = call
-        return call in self.gathering
+        if call not in self.gathering:
+            connection.signings = 0
+            return False
+        connection.signings += 1
+        return True
 
     def _serve(self, connection: Connection) -> None:
         """Answer a request now, or begin to, or let a thread do it that may wait."""
@@ -229,7 +290,6 @@ class LoopWorker(ConnectionKeeper):
             return
         exchange: Exchange | None = None
         try:
-            self._is_gathered(connection)
             connection.hand_over()
             request = next(connection.parser)
             exchange = self._exchange(connection, request)
@@ -301,6 +361,8 @@ class LoopWorker(ConnectionKeeper):
                     self._settle(connection, goes_on)
             finishing = going
         self.expect_until = time.monotonic() + _GATHER_SECONDS
+        if self.handover is not None:
+            self.handover.note(self.expected + len(self.arrived))
 
     def _give_up(self, now: float) -> None:
         """Answer those that have waited for the log too long."""

@@ -36,7 +36,7 @@ class Gathering:
 
     def come(self, *calls: bytes) -> list[Any]:
         """Requests that come at once; which they are."""
-        came = [SimpleNamespace(gathered=call + b" HTTP/1.1\r\n\r\n", call=b"") for call in calls]
+        came = [SimpleNamespace(gathered=call + b" HTTP/1.1\r\n\r\n", call=b"", signings=0) for call in calls]
         self.worker.arrived.extend(came)
         self.worker._round()
         return came

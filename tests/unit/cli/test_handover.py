@@ -1,0 +1,183 @@
+"""Connections handed to the worker that leads: which, when, whole, and who takes them in its place."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ca_service.cli.connections import Connection
+from ca_service.cli.handover import FEW, IN_A_ROW, Handover
+from ca_service.cli.worker import LoopWorker
+
+pytestmark = pytest.mark.enable_socket
+
+REQUEST = b"POST /sign HTTP/1.1\r\nHost: ca.example\r\nContent-Length: 2\r\n\r\n{}"
+SINCE = 12.25
+
+
+@pytest.fixture
+def handover() -> Iterator[Handover]:
+    with closing(Handover()) as made:
+        yield made
+
+
+@pytest.fixture
+def led(handover: Handover) -> Handover:
+    """As another worker has it than the one that leads, which shares its page and its socket."""
+    assert handover.look(time.monotonic())
+    handover.leads = False
+    return handover
+
+
+@pytest.fixture
+def line() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A client's end of a connection, and the server's."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        client = stack.enter_context(socket.create_connection(listener.getsockname()))
+        yield client, stack.enter_context(listener.accept()[0])
+
+
+def given(handover: Handover, sock: socket.socket, *, request: bytes = REQUEST, signings: int = 2) -> bool:
+    return handover.give(sock, request, SINCE, signings)
+
+
+def taken(handover: Handover) -> int:
+    """How many wait there; they are closed."""
+    found = list(handover.taken())
+    for handed in found:
+        handed.sock.close()
+    return len(found)
+
+
+def test_a_connection_goes_over_with_its_request(
+    led: Handover, line: tuple[socket.socket, socket.socket]
+) -> None:
+    client, server = line
+    assert given(led, server)
+    server.close()
+    (handed,) = led.taken()
+    assert (handed.request, handed.since) == (REQUEST, SINCE)
+    handed.sock.sendall(b"answer")
+    assert client.recv(100) == b"answer"
+    handed.sock.close()
+    assert client.recv(100) == b"", "nobody else has it open"
+    assert list(led.taken()) == []
+
+
+def test_the_first_request_on_a_connection_stays(
+    led: Handover, line: tuple[socket.socket, socket.socket]
+) -> None:
+    assert not given(led, line[1], signings=IN_A_ROW - 1)
+    assert list(led.taken()) == []
+
+
+def test_who_leads_keeps_its_own(handover: Handover, line: tuple[socket.socket, socket.socket]) -> None:
+    handover.look(time.monotonic())
+    assert not given(handover, line[1])
+
+
+def test_one_that_has_enough_is_given_no_more(
+    led: Handover, line: tuple[socket.socket, socket.socket]
+) -> None:
+    assert [given(led, line[1]) for _ in range(FEW + 2)] == [True] * FEW + [False] * 2
+    led.leads = True
+    led.note(FEW - 1)
+    led.leads = False
+    assert [given(led, line[1]) for _ in range(2)] == [True, False]
+    assert taken(led) == FEW + 1
+
+
+def test_nothing_is_given_while_nobody_leads(
+    handover: Handover, line: tuple[socket.socket, socket.socket]
+) -> None:
+    assert handover.is_unattended(time.monotonic())
+    assert not given(handover, line[1])
+    handover.look(time.monotonic())
+    handover.retire()
+    assert not given(handover, line[1]), "nor to one that ends"
+    assert handover.look(time.monotonic()), "the next may lead at once"
+
+
+def test_nothing_is_given_to_one_that_hangs(
+    led: Handover, line: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = time.monotonic() + 3
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert led.is_unattended(later)
+    assert not given(led, line[1])
+
+
+def test_one_process_leads_until_it_ends(handover: Handover) -> None:
+    hear, say = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(say, b"1" if handover.look(1.0) else b"0")
+        time.sleep(600)
+    try:
+        assert os.read(hear, 1) == b"1"
+        assert not handover.look(2.0)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(hear)
+        os.close(say)
+    assert handover.look(3.0)
+
+
+def test_what_is_too_long_or_too_much_stays(led: Handover, line: tuple[socket.socket, socket.socket]) -> None:
+    assert not given(led, line[1], request=b"x" * 65_536)
+    while given(led, line[1], request=b"x" * 60_000):
+        led.leads = True
+        led.note(0)
+        led.leads = False
+    assert taken(led), "they wait until somebody takes them"
+
+
+class Worker:
+    """As much of a worker as hands connections over and takes them."""
+
+    def __init__(self, handover: Handover) -> None:
+        worker: Any = LoopWorker.__new__(LoopWorker)
+        worker.handover, worker.cfg = handover, SimpleNamespace(is_ssl=False)
+        worker.connections, worker.arrived = {}, []
+        worker.epoll = SimpleNamespace(unregister=lambda _: None)
+        self.worker = worker
+
+
+def test_a_worker_goes_on_where_another_stopped(
+    led: Handover, line: tuple[socket.socket, socket.socket]
+) -> None:
+    client, server = line
+    giver, taker = Worker(led).worker, Worker(led).worker
+    connection = Connection(giver.cfg, server, server.getpeername(), server.getsockname())
+    connection.gathered, connection.whole, connection.signings = REQUEST, True, 2
+    connection.since, connection.watched = SINCE, 1
+    giver.connections[connection.number] = connection
+    assert giver._is_handed_over(connection)
+    assert giver.connections == {}
+    taker._take_over()
+    (arrived,) = taker.arrived
+    assert taker.connections == {arrived.number: arrived}
+    assert (arrived.gathered, arrived.whole, arrived.busy, arrived.since) == (REQUEST, True, True, SINCE)
+    assert arrived.client == client.getsockname()
+    assert arrived.server == client.getpeername()
+    arrived.sock.close()
+
+
+def test_what_is_not_all_there_or_in_tls_stays(
+    led: Handover, line: tuple[socket.socket, socket.socket]
+) -> None:
+    giver = Worker(led).worker
+    connection = Connection(giver.cfg, line[1], "", "")
+    connection.gathered, connection.signings = REQUEST, 2
+    assert not giver._is_handed_over(connection)
+    connection.whole = True
+    giver.cfg.is_ssl = True
+    assert not giver._is_handed_over(connection)
