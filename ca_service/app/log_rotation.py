@@ -22,7 +22,7 @@ from ca_service.authority.ports import Actor, Clock
 from ca_service.authority.rollback import RollbackGuard
 from ca_service.errors import AlreadyExists, InvalidRequest, NotFound
 from ca_service.files.durable import sync_directory
-from ca_service.keys.file import write_private_key
+from ca_service.keys.file import read_private_key, write_private_key
 from ca_service.pki.keys import spki_der
 from ca_service.pki.sct import digitally_sign, log_id_of
 from ca_service.settings import Settings
@@ -133,7 +133,7 @@ class Rotation:
         elif is_taken(name):
             raise AlreadyExists(f"there is a log shard {name}, or a key file of one, already")
         origin = _origin(self.settings.log.origin, name)
-        secret = material.passphrase(self.settings)
+        secret = self._passphrase()
         key = ec.generate_private_key(ec.SECP256R1())
         log = LogIdentity(name, origin, log_id_of(key.public_key()), spki_der(key.public_key()))
         path = material.log_key_file(self.settings, name)
@@ -143,6 +143,13 @@ class Rotation:
         sync_directory(path.parent)
         head = first_tree_head(log, self.clock(), lambda message: digitally_sign(key, message))
         return self._shards.open(log, head, starts, self.actor)
+
+    def _passphrase(self) -> bytes | None:
+        """That of the other keys: without it, or with a wrong one, none would fit what the service reads."""
+        secret = material.passphrase(self.settings)
+        if self.settings.authority.key.exists():
+            read_private_key(self.settings.authority.key, secret)
+        return secret
 
     def _found(self, shard: str) -> LogShard:
         shards = self.shards()

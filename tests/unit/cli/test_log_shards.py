@@ -9,6 +9,7 @@ import pytest
 
 from ca_service.app import build_service, create_app
 from ca_service.authority.issuance import PublicKeyProof
+from ca_service.keys.file import read_private_key, write_private_key
 from ca_service.settings import load_settings
 from tests.support.signing import new_key, prove, public_der
 from tests.unit.cli.conftest import URL, Host, run
@@ -49,6 +50,25 @@ def test_the_next_shard_starts_in_a_week_with_a_key_that_only_its_owner_reads(ho
     again = run("log", "rotate", "--config", host.config)
     assert (again.exit_code, len(rows(host))) == (1, 2)
     assert "--now to move its start" in again.stderr
+
+
+def test_no_key_is_written_that_does_not_fit_the_passphrase_of_the_others(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuing = host.folder / "private" / "issuing.key"
+    key = read_private_key(issuing, None)
+    issuing.unlink()
+    write_private_key(issuing, key, b"the passphrase")
+    before = sorted(path.name for path in issuing.parent.iterdir())
+    for wrong in (None, "another one"):
+        if wrong is not None:
+            monkeypatch.setenv("CASVC_KEYS__PASSPHRASE", wrong)
+        refused = run("log", "rotate", "--config", host.config)
+        assert refused.exit_code == 2, refused.output
+        assert "passphrase" in refused.stderr
+        assert sorted(path.name for path in issuing.parent.iterdir()) == before
+    monkeypatch.setenv("CASVC_KEYS__PASSPHRASE", "the passphrase")
+    assert "ENCRYPTED" in Path(rotate(host)["key"]).read_text()
 
 
 def test_a_prepared_shard_is_moved_not_made_again(host: Host) -> None:
