@@ -67,6 +67,12 @@ class Watched:
         """What Prometheus would read now."""
         return scrape(self.address)
 
+    def read_anew(self) -> Page | None:
+        """The page, once it shows what the database holds since the traffic."""
+        page = self.page()
+        read = page.value("casvc_state_read") == page.value("casvc_audit_records") == 1
+        return page if read else None
+
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
@@ -190,7 +196,8 @@ def test_promtool_finds_no_fault_with_the_page_the_alerts_and_the_queries(
 
 
 def test_every_metric_and_label_that_dashboard_and_alerts_name_is_on_the_page(watched: Watched) -> None:
-    page = watched.page()
+    page = wait_until(watched.read_anew, 60, "the state is read anew")
+    assert page is not None
     slugs = {kind.reason for kind in every_error(errors.CAError)}
     named: set[str] = set()
     for place, query in queries().items():
