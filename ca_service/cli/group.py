@@ -107,6 +107,8 @@ class VerbGroup(click.Group):
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except click.ClickException as error:
+            if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Option):
+                error = click.MissingParameter(error.param.help, error.ctx, error.param)
             error.show()
             sys.exit(USAGE)
         except (click.Abort, KeyboardInterrupt):

@@ -117,6 +117,8 @@ def is_loopback(bind: str) -> bool:
 
 def database_url(url: str) -> str:
     """Check that a URL names one of the two engines; the rest is SQLAlchemy's to read."""
+    if re.match(r"postgres(ql)?://", url):
+        raise ValueError("postgresql+psycopg:// where it begins with postgres:// or postgresql://")
     if not re.match(r"sqlite:///.|postgresql\+psycopg://.", url):
         raise ValueError("sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME")
     return url
@@ -126,6 +128,13 @@ def redis_url(url: str) -> str:
     """Check that a URL is one of Redis, or nothing."""
     if url and not re.match(r"(redis|rediss|unix)://.", url):
         raise ValueError("redis://HOST:PORT/0 or rediss://HOST:PORT/0, or nothing")
+    try:
+        urlsplit(url).port  # noqa: B018 - reading it is how urllib checks the port's range
+    except ValueError:
+        raise ValueError(
+            "redis://USER:PASSWORD@HOST:PORT/0 with a number for its port, and @ : / % in the password"
+            " written %40 %3A %2F %25"
+        ) from None
     return url
 
 

@@ -34,6 +34,8 @@ _CLAIMS = frozenset({"required_claims", "claims"})
 
 _ENVIRONMENT_ONLY = frozenset({"keys.passphrase"})
 
+_REFUSED = "; unknown names are refused, so that a misspelt setting cannot pass unnoticed"
+
 
 def setting_names(model: type[BaseModel] = Settings, above: str = "") -> Iterator[str]:
     """Every setting as a dotted name, in the order of the file: issuers, service.url, …"""
@@ -114,7 +116,13 @@ def _from_file(file: Path) -> Iterator[tuple[str, object]]:
         ) from None
     except OSError as error:
         raise ConfigurationError(f"the settings file {file} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(
+            f"the settings file {file} is not valid TOML, which is UTF-8: line {line} has other octets; save"
+            " it as UTF-8"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"the settings file {file} is not valid TOML: {error}") from error
     known = set(setting_names()) - _ENVIRONMENT_ONLY
     for name, value in _leaves(tree, known):
@@ -172,13 +180,18 @@ def _from_text(name: str, text: str) -> object:
 
 
 def _nearest(name: str, known: set[str], show: Callable[[str], str]) -> str:
+    table, _, key = name.rpartition(".")
+    if keys := sorted(one.rpartition(".")[2] for one in known if one.rpartition(".")[0] == table != ""):
+        near = difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
+        hint = f"the nearest is {show(f'{table}.{near[0]}')}" if near else f"it may be {', '.join(keys)}"
+        return hint + _REFUSED
     section = next(iter(difflib.get_close_matches(name, sorted(_sections()), n=1, cutoff=0.7)), None)
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
     if section is not None:
         hint = f"the nearest is the table [{section}]"
     else:
         hint = f"the nearest is {show(close[0])}" if close else "config/ca.toml lists every one"
-    return hint + "; unknown names are refused, so that a misspelt setting cannot pass unnoticed"
+    return hint + _REFUSED
 
 
 def _settings(file: Path, values: Mapping[str, object], sources: dict[str, str]) -> Settings:
@@ -281,6 +294,8 @@ def _description(name: str) -> str:
 def _lower(sentence: str) -> str:
     if sentence.startswith("Tuple should have at least 1 item"):
         return "a list that is not empty"
+    if sentence == "Input should be a valid tuple":
+        return 'a list, such as ["one", "two"]'
     text = sentence.removeprefix("Input should be ").removeprefix("Input should ").partition(", unable to")[0]
     return text if text[:2].isupper() else text[:1].lower() + text[1:]
 

@@ -92,11 +92,25 @@ def test_a_misspelt_name_is_refused_with_the_nearest_one(file: Path) -> None:
         ("[oidc]\nprivate_networks = ['localhost']", r"\[oidc\] private_networks .* address ranges"),
         ("[keys]\npassphrase = 'x'", r"CASVC_KEYS__PASSPHRASE"),
         ("[ocsp", r"not valid TOML"),
+        ("[server]\nport = 80", r"\[server\] port .* is no setting; it may be .*bind, .*workers;"),
+        ("[server]\ntrusted_proxies = '10.0.0.0/8'", r"trusted_proxies .* expected a list, such as \["),
+        ("[database]\nurl = 'postgres://ca@db/ca'", r"expected postgresql\+psycopg:// where it begins with"),
+        ("[redis]\nurl = 'redis://:a/b@cache:6379/0'", r"\[redis\] url in .*, and @ : / % in the password"),
+        ("[redis]\nurl = 'redis://cache:port/0'", r"\[redis\] url in .*a number for its port"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_was_expected(file: Path, lines: str, sentence: str) -> None:
     file.write_text(FIXED + lines)
     with pytest.raises(ConfigurationError, match=sentence):
+        load_settings(file, {})
+
+
+def test_a_file_in_another_encoding_is_refused_with_its_line(file: Path) -> None:
+    file.write_bytes(f"{FIXED}# fine\n# Größe\n".encode("latin-1"))
+    line = FIXED.count("\n") + 2
+    with pytest.raises(
+        ConfigurationError, match=rf"is UTF-8: line {line} has other octets; save it as UTF-8"
+    ):
         load_settings(file, {})
 
 
