@@ -22,6 +22,7 @@ from cryptography.x509.oid import NameOID
 from ca_service.errors import ConfigurationError, IssuerUnavailable
 from ca_service.outbound.addresses import AddressRules
 from ca_service.outbound.client import MAX_BODY, OutboundClient
+from tests.support.processes import free_port
 
 LOOPBACK = ["127.0.0.0/8"]
 DOCUMENT = b'{"issuer": "x"}'
@@ -186,10 +187,8 @@ def test_a_server_that_accepts_and_says_nothing_is_cut_off() -> None:
 
 
 def test_a_closed_port_is_unreachable_and_its_address_stays_out_of_the_message() -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        port = taken.getsockname()[1]
     with pytest.raises(IssuerUnavailable) as raised:
-        OutboundClient(LOOPBACK).get(f"http://localhost:{port}/", None, 60)
+        OutboundClient(LOOPBACK).get(f"http://localhost:{free_port()}/", None, 60)
     assert raised.value.facts["cause"] == "unreachable"
     assert "127.0.0.1" not in raised.value.message
 
