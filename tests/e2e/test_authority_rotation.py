@@ -18,10 +18,10 @@ from sigstore.verify import Verifier, policy
 
 from ca_service.pki.keys import key_id
 from ca_service.vocabulary import format_seconds, parse_time
-from tests.e2e.test_log_rotation import EMAIL, Load, export, signed
 from tests.support.cluster import Cluster, question, verdict
 from tests.support.processes import RunningService, free_port, http, run, wait_until
 from tests.support.rekor import LocalRekor
+from tests.support.rotation import EMAIL, Load, export, signed
 from tests.support.signing import Issued
 from tests.support.two_nodes import OwnPlace, copy_as_the_guide_says, own_place
 from tests.support.verifier import (

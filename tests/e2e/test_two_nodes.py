@@ -11,9 +11,10 @@ from typing import Self
 
 from cryptography import x509
 
-from tests.support.cluster import LIMIT, NOT_COPIED, Cluster, Load, question, somebody, verdict
+from tests.support.cluster import KEY, LIMIT, NOT_COPIED, Cluster, Load, question, somebody, verdict
+from tests.support.issuer import LocalIssuer, issuer_file_of
 from tests.support.processes import http, wait_until
-from tests.support.signing import Issued
+from tests.support.signing import Issued, bearer, key_body
 from tests.support.verifier import crl_url, ocsp_get_url
 
 
@@ -163,6 +164,34 @@ def test_who_is_blocked_on_one_gets_nothing_from_the_other(cluster: Cluster) -> 
         cluster.nodes[1].service.admin("unblock", "--identity", email, "--comment", "back")
         for node in cluster.nodes:
             wait_until(lambda: cluster.ask(session, node.url, email).status_code == 200, 60, "unblocked")  # noqa: B023 - done before the next
+
+
+def test_a_new_issuer_is_known_where_its_file_was_copied_and_the_node_reloaded(cluster: Cluster) -> None:
+    one, other = (node.service for node in cluster.nodes)
+    file = other.directory / "issuers.yaml"
+    before = file.read_text()
+    with LocalIssuer() as new:
+
+        def refused(url: str) -> str | None:
+            email = somebody()
+            with cluster.session() as session:
+                reply = session.post(
+                    f"{url}/api/v2/signingCert",
+                    json=key_body(KEY, email),
+                    headers=bearer(new.token(email)),
+                    timeout=60,
+                )
+            return None if reply.status_code == 200 else str(reply.json()["details"][0]["reason"])
+
+        file.write_text(issuer_file_of(cluster.signers, cluster.choosy, new))
+        try:
+            other.replace_workers()
+            assert refused(other.url) is None
+            assert refused(one.url) == "token-issuer-unknown", "it goes by its own file"
+        finally:
+            file.write_text(before)
+            other.replace_workers()
+        assert refused(other.url) == "token-issuer-unknown"
 
 
 def test_both_count_an_identitys_requests_together(cluster: Cluster) -> None:
