@@ -69,6 +69,11 @@ def _get(log: TrustedLog, path: str) -> bytes:
     url = f"{log.url}/{path}"
     try:
         return fetching.fetch(url)
+    except requests.exceptions.SSLError as error:
+        raise LogUnreadable(
+            f"the log did not answer at {url}: its TLS certificate is not trusted here; REQUESTS_CA_BUNDLE"
+            " names the certificates of a private authority"
+        ) from error
     except requests.RequestException as error:
         raise LogUnreadable(f"the log did not answer at {url}: {type(error).__name__}") from error
     except fetching.Refused as error:

@@ -45,6 +45,9 @@ _NOT_CONNECTED: Mapping[str, str] = {
     " 0600), PGPASSWORD or CASVC_DATABASE__URL",
     "no pg_hba.conf entry": "PostgreSQL lets nobody in from this machine with this user, database and"
     " encryption; look at its pg_hba.conf",
+    # Before the next one: it "does not exist" either.
+    "root certificate file": "there is no certificate to know PostgreSQL's by; name its authority's file with"
+    " sslrootcert in [database] url, or put it into ~/.postgresql/root.crt",
     "does not exist": "PostgreSQL has no such database or user; look at [database] url, and make it with"
     " createdb or createuser",
     "Connection refused": "nothing listens there; look at host and port in [database] url, and whether"

@@ -235,11 +235,15 @@ def test_a_log_that_cannot_be_reached_is_no_verdict(
     def gone(url: str, body: bytes | None = None, content_type: str | None = None) -> bytes:
         raise fetching.Refused("it answered 404", 404)
 
-    for trouble in (down, gone):
+    def untrusted(url: str, body: bytes | None = None, content_type: str | None = None) -> bytes:
+        raise requests.exceptions.SSLError
+
+    for trouble, said in ((down, "ConnectionError"), (gone, "404"), (untrusted, "REQUESTS_CA_BUNDLE")):
         monkeypatch.setattr(fetching, "fetch", trouble)
         done = run("verify-inclusion", host.leaf_file, "--trust", trust)
         assert done.exit_code == 3
         assert "the log did not answer" in done.stderr
+        assert said in done.stderr
 
 
 def test_a_mirror_that_dropped_partial_tiles_will_do(

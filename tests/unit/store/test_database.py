@@ -4,12 +4,13 @@ import os
 import threading
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import select, update
 
 from ca_service.errors import StoreUnavailable
 from ca_service.store.database import Database
-from ca_service.store.faults import RowRefused
+from ca_service.store.faults import RowRefused, unavailable
 from ca_service.store.quick import Statement
 from ca_service.store.schema import generations
 
@@ -108,3 +109,13 @@ def test_a_deleted_database_is_an_error_and_not_an_empty_one(database: Database,
     with pytest.raises(StoreUnavailable):
         database.quick_row(GENERATION, {})
     assert not (tmp_path / "state" / "ca.db").exists()
+
+
+def test_a_missing_authority_of_postgresql_s_certificate_is_not_taken_for_a_missing_database() -> None:
+    words = 'connection failed: root certificate file "/root/.postgresql/root.crt" does not exist'
+    told = unavailable("reading", psycopg.OperationalError(words)).message
+    assert "sslrootcert" in told
+    assert "createdb" not in told
+    assert "/root/.p" not in told
+    missing = unavailable("reading", psycopg.OperationalError('database "ca" does not exist')).message
+    assert "createdb" in missing
