@@ -1,4 +1,4 @@
-"""What how-to documents say to type, typed: changing the passphrase, and moving from another authority."""
+"""What how-to documents say to type, typed: passphrase, backup, TLS, and moving from another authority."""
 
 import json
 import os
@@ -65,6 +65,64 @@ def test_the_passphrase_of_all_keys_is_changed(tmp_path: Path) -> None:
         assert file.read_bytes() != content
         assert file.stat().st_mode & 0o077 == 0
     assert not list((tmp_path / "ca" / "private").glob("*.next"))
+
+
+def test_what_a_backup_holds_is_inspected_and_put_in_place(tmp_path: Path) -> None:
+    succeed("init", "--dir", tmp_path / "srv" / "ca")
+
+    def here(block: str) -> str:
+        owner = f"{os.getuid()}:{os.getgid()}"
+        assert block.count("chown -R ca-service:") <= 1
+        block = block.replace("chown -R ca-service:", f"chown -R {owner}")
+        return block.replace("/srv/", f"{tmp_path}/srv/").replace("/backup/", f"{tmp_path}/backup/")
+
+    backup, inspect = blocks("back-up-and-restore.md", "SQLite")
+    put_back = blocks("back-up-and-restore.md", "Restore")[0]
+    typed(here(backup), tmp_path)
+    assert "Everything agrees." in typed(here(inspect), tmp_path)
+    # Not into what is there: cp would put it inside, and the old database would be served.
+    with pytest.raises(AssertionError):
+        typed(here(put_back), tmp_path)
+    (tmp_path / "srv" / "ca").rename(tmp_path / "lost")
+    typed(here(put_back), tmp_path)
+    mark = tmp_path / "lost" / "mark"
+    agrees = succeed(
+        *("fsck", "--config", tmp_path / "srv" / "ca"),
+        environ={"CASVC_HIGH_WATER_MARK__PATH": str(mark / "high-water.json")},
+    )
+    assert "Everything agrees." in agrees
+
+
+CERTBOT = """\
+#!/bin/bash
+# What certbot does with a first certificate: hooks in its folder are for renewals, --deploy-hook is run.
+while [ "$1" != --deploy-hook ]; do shift; done
+[ -x "$2" ]
+RENEWED_LINEAGE=LIVE "$2"
+"""
+
+
+def test_the_first_certificate_from_certbot_reaches_nginx(tmp_path: Path) -> None:
+    programs, live, tls = tmp_path / "programs", tmp_path / "live", tmp_path / "etc" / "nginx" / "tls"
+    for folder in (programs, live, tls):
+        folder.mkdir(parents=True)
+    made, hook = blocks("deploy-on-one-machine.md", "nginx and TLS")
+    (request,) = re.findall(r"^openssl req .*?(?<!\\)$", made, re.MULTILINE | re.DOTALL)
+    typed(request.replace("/etc/", f"{tmp_path}/etc/"), tmp_path)
+    typed(request.replace("/etc/nginx/tls/ca.example.com", f"{live}/new"), tmp_path)
+    (live / "new.pem").rename(live / "fullchain.pem")
+    (live / "new.key").rename(live / "privkey.pem")
+    for name, script in (
+        ("certbot", CERTBOT.replace("LIVE", str(live))),
+        ("systemctl", f'#!/bin/sh\necho "$@" >> {tmp_path}/systemctl\n'),
+    ):
+        (programs / name).write_text(script)
+        (programs / name).chmod(0o755)
+    typed(f"PATH={programs}:$PATH\n" + hook.replace("/etc/", f"{tmp_path}/etc/"), tmp_path)
+    assert (tls / "ca.example.com.pem").read_bytes() == (live / "fullchain.pem").read_bytes()
+    assert (tls / "ca.example.com.key").read_bytes() == (live / "privkey.pem").read_bytes()
+    assert (tls / "ca.example.com.key").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "systemctl").read_text() == "reload nginx\n"
 
 
 @pytest.fixture(scope="module")
