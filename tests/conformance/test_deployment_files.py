@@ -4,48 +4,32 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped]  # ships no types
 import pytest
-import yaml
 
 from ca_service.settings import load_settings
 from ca_service.settings.rendering import EXAMPLE, settings_file
 from ca_service.store.database import DEFAULT_LOCK_TIMEOUT
 from ca_service.store.engines import _PATIENCE_SECONDS
+from tests.support.deployment import (
+    DEPLOY,
+    MANIFESTS,
+    ROOT,
+    compose,
+    documents,
+    objects,
+    pod_specs,
+    workloads,
+)
 from tests.support.nginx import checked, configured
 
-ROOT = Path(__file__).parents[2]
-DEPLOY = ROOT / "deploy"
-MANIFESTS = sorted((DEPLOY / "kubernetes").rglob("*.yaml"))
 PROGRAMS = Path(sys.executable).parent
 
 
 def ran(*command: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=120, check=False)
-
-
-def documents(file: Path) -> Iterator[dict[str, Any]]:
-    yield from yaml.safe_load_all(file.read_text())
-
-
-def objects() -> Iterator[dict[str, Any]]:
-    for file in MANIFESTS:
-        yield from (one for one in documents(file) if not one["apiVersion"].startswith("kustomize"))
-
-
-def pod_specs() -> Iterator[tuple[str, dict[str, Any]]]:
-    for one in objects():
-        if one["kind"] in ("StatefulSet", "Deployment", "Job"):
-            yield one["metadata"]["name"], one["spec"]["template"]["spec"]
-
-
-def compose() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((DEPLOY / "container" / "compose.yaml").read_text())
-    return loaded
 
 
 def test_nginx_takes_the_configuration_as_it_is_shipped(tmp_path: Path) -> None:
@@ -160,11 +144,7 @@ def test_pods_are_as_confined_as_the_strictest_namespace_demands() -> None:
 
 
 def test_every_pod_has_what_it_mounts_and_what_selects_it() -> None:
-    pods = {
-        (one["metadata"]["namespace"], one["metadata"]["name"]): one
-        for one in objects()
-        if one["kind"] in ("StatefulSet", "Deployment", "Job")
-    }
+    pods = {(one["metadata"]["namespace"], one["metadata"]["name"]): one for one in workloads()}
     for one in pods.values():
         spec = one["spec"]["template"]["spec"]
         claims = [claim["metadata"]["name"] for claim in one["spec"].get("volumeClaimTemplates", ())]
