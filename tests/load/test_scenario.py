@@ -20,6 +20,7 @@ from tests.load.tally import Tally, times
 USERS = 50
 PERIOD = 4.0
 SECONDS = 8.0
+KINDS = {"admin", "issue", "log", "ocsp-get", "all"}
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +34,16 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 @pytest.fixture(scope="module")
 def phase(prepared: Stage) -> Phase:
     # Users enough for one of each kind, who ask seldom enough for any machine.
-    return prepared.at_rate("steady", USERS / PERIOD, SECONDS, period=PERIOD)
+    for seconds in (SECONDS, 8 * SECONDS):
+        ran = prepared.at_rate("steady", USERS / PERIOD, seconds, period=PERIOD)
+        # On a busy machine not every user has begun by then.
+        if set(ran.kinds) >= KINDS:
+            break
+    return ran
 
 
 def test_every_kind_of_user_is_served_without_an_error(prepared: Stage, phase: Phase) -> None:
-    assert {"admin", "issue", "log", "ocsp-get", "all"} <= set(phase.kinds)
+    assert set(phase.kinds) >= KINDS
     assert phase.users == USERS
     assert phase.errors == phase.refused == 0, phase.kinds
     assert phase.died == 0
