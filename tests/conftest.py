@@ -18,7 +18,8 @@ pytest_plugins = ["tests.support.databases", "tests.support.cluster", "tests.sup
 HERE = Path(__file__).parent
 WITHOUT_SOCKETS = ("unit", "property")
 
-# Seconds each folder may take on two cores; over it is reported, not failed: machines differ.
+# Seconds that each folder's tests may take on two cores, added up over the processes of the run, which hinder
+# each other: it is over in little more than half of that. Over it is reported, not failed: machines differ.
 BUDGETS = {
     "unit": 120,
     "property": 150,
