@@ -6,7 +6,14 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ca_service.authority.ports import RATE_WINDOW_SECONDS, Allowance, RateLimiter, TokenUse
+from ca_service.authority.ports import (
+    RATE_WINDOW_SECONDS,
+    Allowance,
+    Allowances,
+    Question,
+    RateLimiter,
+    TokenUse,
+)
 from ca_service.errors import RateLimited, TokenClaimMissing
 from ca_service.identity.claims import VerifiedToken, text_claim
 
@@ -25,42 +32,54 @@ class Admission:
     def __init__(self, limiter: RateLimiter, limits: RateLimits, *, namespace: str) -> None:
         """Join the collaborators; `namespace` keeps services apart that share a limiter's server."""
         self._limiter = limiter
-        self._limits = limits
         self._namespace = namespace
+
+        self._kinds = [
+            (whose, name, limit)
+            for whose, name, limit in (
+                ("this identity", "identity", limits.identity_per_minute),
+                ("the identities of this issuer together", "issuer", limits.issuer_per_minute),
+            )
+            if limit
+        ]
 
     def admit(self, token: VerifiedToken) -> Allowance | None:
         """Count a request; return what is left of the limit nearest to its end, None when none applies.
 
         Raises RateLimited, with the seconds to wait. An identity refused does not count for its issuer.
         """
-        subject = text_claim(token.claims, "sub")
-        of_identity = self._take(
-            "this identity", self._limits.identity_per_minute, "identity", token.issuer_url, subject
-        )
-        of_issuer = self._take(
-            "the identities of this issuer together",
-            self._limits.issuer_per_minute,
-            "issuer",
-            token.issuer_url,
-        )
-        known = [allowance for allowance in (of_identity, of_issuer) if allowance is not None]
+        return self.settled(self._limiter.take_in_turn(self._counts(token)))
+
+    def ask(self, token: VerifiedToken) -> Question | None:
+        """The same for a thread that may not wait: `settled` judges the answers, once they are there.
+
+        None when `admit` does not wait.
+        """
+        return self._limiter.ask(self._counts(token)) if self._kinds else None
+
+    def settled(self, answers: Allowances) -> Allowance | None:
+        """What answers to a token mean; as `admit`."""
+        known: list[Allowance] = []
+        for (whose, name, limit), allowance in zip(self._kinds, answers, strict=False):
+            if allowance is None:
+                continue
+            if not allowance.allowed:
+                raise RateLimited(
+                    f"{whose} may ask for {limit} certificates in {RATE_WINDOW_SECONDS} seconds, and did; "
+                    f"try again in {allowance.reset_after} seconds",
+                    retry_after=allowance.reset_after,
+                    rate=name,
+                    limit=str(limit),
+                    remaining="0",
+                    reset_after=str(allowance.reset_after),
+                )
+            known.append(allowance)
         return min(known, key=lambda allowance: allowance.remaining, default=None)
 
-    def _take(self, whose: str, limit: int, *name: str) -> Allowance | None:
-        if not limit:
-            return None
-        allowance = self._limiter.take(limiter_key(self._namespace, *name), limit)
-        if allowance is not None and not allowance.allowed:
-            raise RateLimited(
-                f"{whose} may ask for {limit} certificates in {RATE_WINDOW_SECONDS} seconds, and did; "
-                f"try again in {allowance.reset_after} seconds",
-                retry_after=allowance.reset_after,
-                rate=name[0],
-                limit=str(limit),
-                remaining="0",
-                reset_after=str(allowance.reset_after),
-            )
-        return allowance
+    def _counts(self, token: VerifiedToken) -> list[tuple[str, int]]:
+        subject = text_claim(token.claims, "sub")
+        names = {"identity": (token.issuer_url, subject), "issuer": (token.issuer_url,)}
+        return [(limiter_key(self._namespace, name, *names[name]), limit) for _, name, limit in self._kinds]
 
 
 @lru_cache(maxsize=4096)

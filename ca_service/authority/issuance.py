@@ -17,7 +17,7 @@ from ca_service.authority.log_ports import PendingCertificate, Sequenced, Sequen
 from ca_service.authority.ports import Allowance, Clock, Observer
 from ca_service.authority.publication import Publication
 from ca_service.authority.status_ports import Blocks
-from ca_service.authority.waiting import about_to_wait
+from ca_service.authority.waiting import Steps, about_to_wait, may_wait
 from ca_service.errors import AuthorityRetired, CAError, LogClosed
 from ca_service.identity.claims import VerifiedToken
 from ca_service.identity.possession import verify_possession
@@ -179,7 +179,7 @@ class Issuance:
 
     def prepare(
         self, token: str, key: PublicKeyProof | CsrProof, attempt: Attempt, done: Callable[[], None]
-    ) -> Generator[None, None, Underway]:
+    ) -> Steps[Underway]:
         """The same without waiting for the log: `done` is called, in another thread, when `finish` may be.
 
         It is done in steps, so that many can take each of them one after the other, while what it needs is
@@ -211,9 +211,7 @@ class Issuance:
                 sequenced = self._sequencer.append(decided.entry, self._left(decided.answer_by))
             return (yield from self._finishing(decided, sequenced))
 
-    def _deciding(
-        self, token: str, key: PublicKeyProof | CsrProof, attempt: Attempt
-    ) -> Generator[None, None, Decided]:
+    def _deciding(self, token: str, key: PublicKeyProof | CsrProof, attempt: Attempt) -> Steps[Decided]:
         started = self._elapsed()
         answer_by = attempt.started + ANSWER_SECONDS
         # (0) Nothing is signed when the database was rolled back; the sequencer asks again under its lock.
@@ -224,13 +222,13 @@ class Issuance:
         if verified is None:
             verified = self._verify_token(token)
             if self._admission is not None:
-                attempt.allowance = self._admission.admit(verified)
+                attempt.allowance = yield from _admitted(self._admission, verified)
             attempt.verified = verified
-            yield
+            yield None
         principal = principal_for(verified)
         # (2) For which key, and does the caller hold its private half?
         client_key = self._proven_key(key, principal)
-        yield
+        yield None
         # (3) A quick refusal for the blocked; the sequencer checks again under the lock that blocking takes.
         key_sha256 = client_key.key_sha256
         self._blocks.check(principal.subject, principal.oidc_issuer, principal.oidc_subject, key_sha256)
@@ -240,7 +238,7 @@ class Issuance:
         authority, profile, shard = self._profile(principal, client_key, answer_by)
         precertificate = build_precertificate(authority, profile)
         built = self._elapsed()
-        yield
+        yield None
         entry = PendingCertificate(
             serial=profile.serial,
             authority_key=authority.key_id,
@@ -333,6 +331,14 @@ class Issuance:
         )
 
 
+def _admitted(admission: Admission, verified: VerifiedToken) -> Steps[Allowance | None]:
+    question = None if may_wait() else admission.ask(verified)
+    if question is None:
+        return admission.admit(verified)
+    yield question
+    return admission.settled(question.answers)
+
+
 class _Refusals:
     """A context, for any number of threads and steps, that counts the refusals that leave it."""
 
@@ -349,7 +355,7 @@ class _Refusals:
             self._observer.count("certificate_refused", reason=error.reason)
 
 
-def _done(steps: Generator[None, None, _Result]) -> _Result:
+def _done(steps: Steps[_Result]) -> _Result:
     """Take all steps at once."""
     while True:
         try:

@@ -4,9 +4,11 @@ Adapters live on floor 3. A comment under a method is its contract: every adapte
 suite in tests/contract holds all adapters of a port to it.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ca_service.authority.waiting import Elsewhere
 from ca_service.vocabulary import (
     TimestampMs,
 )
@@ -33,6 +35,25 @@ class Allowance:
     reset_after: int
 
 
+Counts = Sequence[tuple[str, int]]
+"""Keys with their limits."""
+
+Allowances = Sequence[Allowance | None]
+"""What each key that was counted allows."""
+
+
+class Question(Elsewhere):
+    """What was asked of a limiter, and its answers once it `is_over`; until then nobody can tell."""
+
+    __slots__ = ("answers", "counts")
+
+    def __init__(self, counts: Counts, flush: Callable[[], None]) -> None:
+        """Take what is asked, and how the asking is begun."""
+        super().__init__(flush)
+        self.counts = counts
+        self.answers: Allowances = ()
+
+
 class RateLimiter(Protocol):
     """Counts requests by key, in windows."""
 
@@ -45,6 +66,20 @@ class RateLimiter(Protocol):
         tell now, and the request then goes on.
         """
         ...
+
+    def take_in_turn(self, counts: Counts) -> Allowances:
+        """Count one request under several keys, one after the other, up to the first that refuses it."""
+        taken: list[Allowance | None] = []
+        for key, limit in counts:
+            allowance = self.take(key, limit)
+            taken.append(allowance)
+            if allowance is not None and not allowance.allowed:
+                break
+        return taken
+
+    def ask(self, counts: Counts) -> Question | None:  # noqa: ARG002 - for those that override it
+        """The same for a thread that may not wait; None when `take_in_turn` does not wait either."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)

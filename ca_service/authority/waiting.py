@@ -5,12 +5,15 @@ a request can be answered at once, whatever would have to wait, for a network, a
 raises WouldWait instead; the request is then begun anew on a thread that may.
 """
 
+import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from typing import TypeAlias, TypeVar
 
 _here = threading.local()
+_LOG = logging.getLogger(__name__)
 
 
 class WouldWait(BaseException):
@@ -46,6 +49,36 @@ def about_to_wait() -> None:
     """Called before anything that waits for others; raises WouldWait in a thread that may not."""
     if getattr(_here, "may_not_wait", False):
         raise WouldWait
+
+
+class Elsewhere:
+    """What one step of many waits for while the thread goes on with others: another thread finds it out.
+
+    `flush` lets that one set to work when no other step is about to join; it calls `then` when it is done.
+    """
+
+    __slots__ = ("flush", "is_over", "then")
+
+    def __init__(self, flush: Callable[[], None]) -> None:
+        """Take how work is begun; nobody waits yet."""
+        self.flush = flush
+        self.is_over = False
+        self.then: Callable[[], None] = _nobody
+
+    def end(self) -> None:
+        """Say, in the other thread, that it is done."""
+        self.is_over = True
+        then, self.then = self.then, _nobody  # it may hold whoever waits
+        then()
+
+
+def _nobody() -> None:
+    pass
+
+
+_Result = TypeVar("_Result")
+Steps: TypeAlias = Generator[Elsewhere | None, None, _Result]
+"""Steps that a thread takes for many at once, and what the next of them waits for, when it does."""
 
 
 class Lately:
@@ -94,7 +127,7 @@ class Background:
     """A thread that asks a question for threads that may not wait, whenever one of them wants it asked."""
 
     def __init__(self, name: str, ask: Callable[[], object]) -> None:
-        """Take the question, which must not raise; the thread starts when it is first wanted."""
+        """Take the question; the thread starts when it is first wanted, and survives what that raises."""
         self._name = name
         self._ask = ask
         self._pid = 0
@@ -111,4 +144,7 @@ class Background:
     def _run(self, wanted: threading.Event) -> None:
         while wanted.wait():
             wanted.clear()
-            self._ask()
+            try:
+                self._ask()
+            except Exception:  # noqa: BLE001 - without this thread nobody would ask again
+                _LOG.exception("%s failed; it is tried again when it is wanted", self._name)

@@ -6,11 +6,11 @@ from functools import cached_property
 
 from limits.storage import MemoryStorage
 
-from ca_service.authority.ports import RATE_WINDOW_SECONDS, Allowance
+from ca_service.authority.ports import RATE_WINDOW_SECONDS, Allowance, RateLimiter
 from ca_service.cache.allowance import allowance
 
 
-class MemoryRateLimiter:
+class MemoryRateLimiter(RateLimiter):
     """Counts in the storage of `limits`; what has ended is dropped once a window."""
 
     def __init__(self, *, window_seconds: int = RATE_WINDOW_SECONDS) -> None:

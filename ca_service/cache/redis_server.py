@@ -3,16 +3,23 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 
-from limits.storage import RedisStorage
 from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 from redis.retry import Retry
 
-from ca_service.authority.ports import RATE_WINDOW_SECONDS, Allowance, Observer
-from ca_service.authority.waiting import about_to_wait
+from ca_service.authority.ports import (
+    RATE_WINDOW_SECONDS,
+    Allowance,
+    Allowances,
+    Counts,
+    Observer,
+    Question,
+)
+from ca_service.authority.waiting import Background, about_to_wait
 from ca_service.cache.allowance import allowance
 from ca_service.errors import ConfigurationError
 
@@ -21,6 +28,40 @@ PAUSE_SECONDS = 1.0
 """How long nobody asks a Redis that did not answer; then one request tries it again."""
 
 KEY_PREFIX = "casvc:rate"
+_COUNT = """
+-- For each request its keys, counted in turn until one refuses: what each holds then, for how many seconds.
+-- A key that holds something else, 0 and 0; one that was not counted, 0 and -1.
+local told, key, place = {}, 0, 2
+while place < #ARGV do
+  local keys, going = tonumber(ARGV[place]), true
+  for taken = 1, keys do
+    key = key + 1
+    local count, left = 0, -1
+    if going then
+      count = redis.pcall('INCRBY', KEYS[key], 1)
+      if type(count) ~= 'table' then
+        left = count > 1 and redis.call('TTL', KEYS[key]) or -1
+        if left < 0 then
+          redis.call('EXPIRE', KEYS[key], ARGV[1])
+          left = tonumber(ARGV[1])
+        end
+        going = count <= tonumber(ARGV[place + taken])
+      elseif count.err:find('WRONGTYPE') or count.err:find('integer') or count.err:find('overflow') then
+        count, left = 0, 0
+      else
+        return count
+      end
+    end
+    told[#told + 1] = count
+    told[#told + 1] = left
+  end
+  place = place + keys + 1
+end
+return told
+"""
+_TOGETHER = 128
+"""How many requests one question is about at most: Redis does nothing else meanwhile."""
+
 UNAVAILABLE = "rate_limit_unavailable"
 ERROR = "redis_error"
 """Counted for everything that is done with Redis, by `use` (limits, wake-ups) and `reason`."""
@@ -53,7 +94,7 @@ def drop(pool: ConnectionPool) -> None:
 
 
 class RedisRateLimiter:
-    """Counts in the Redis storage of `limits`.
+    """Counts in Redis, in one question for all that ask at once.
 
     While Redis is away or answers nonsense, every request goes on and is counted so.
     """
@@ -74,38 +115,76 @@ class RedisRateLimiter:
         Raises ConfigurationError when the URL cannot be read.
         """
         self._pool = connections(url, timeout_seconds)
-        self._storage = RedisStorage(url, connection_pool=self._pool, key_prefix=KEY_PREFIX)
-        self._redis = Redis(connection_pool=self._pool)
+        self._count = Redis(connection_pool=self._pool).register_script(_COUNT)
         self._observer = observer
         self._window = window_seconds
         self._clock = clock
         self._lock = threading.Lock()
         self._away = False
         self._ask_again = 0.0
+        self._asked: deque[Question] = deque()
+        self._asking = Background("rate-limits", self._answer)
 
     def take(self, key: str, limit: int) -> Allowance | None:
         """Count one more request of `key`; see ports.RateLimiter."""
-        if not self._away or self._clock() >= self._ask_again:
+        return self.take_in_turn([(key, limit)])[0]
+
+    def take_in_turn(self, counts: Counts) -> Allowances:
+        """Count one request under several keys; see ports.RateLimiter."""
+        if not self._is_in_pause():
             about_to_wait()
-        if self._away and not self._may_try():
-            self._observer.count(UNAVAILABLE, reason="pause")
+        return self._take_each([counts])[0]
+
+    def ask(self, counts: Counts) -> Question | None:
+        """The same for a thread that may not wait; see ports.RateLimiter."""
+        if self._is_in_pause():
             return None
+        question = Question(counts, self._asking.want)
+        self._asked.append(question)
+        return question
+
+    def _answer(self) -> None:
+        """Answer what is asked, all of it together."""
+        asked: list[Question] = []
+        while self._asked and len(asked) < _TOGETHER:
+            asked.append(self._asked.popleft())
         try:
-            taken = self._count(key, limit)
+            answers = self._take_each([question.counts for question in asked])
+            for question, answer in zip(asked, answers, strict=True):
+                question.answers = answer
+        finally:
+            for question in asked:
+                question.end()
+        if self._asked:
+            self._asking.want()
+
+    def _is_in_pause(self) -> bool:
+        return self._away and self._clock() < self._ask_again
+
+    def _take_each(self, asked: Sequence[Counts]) -> list[Allowances]:
+        """Ask Redis about several requests at once."""
+        unknown: list[Allowances] = [[None] * len(counts) for counts in asked]
+        if self._away and not self._may_try():
+            for _ in asked:
+                self._observer.count(UNAVAILABLE, reason="pause")
+            return unknown
+        try:
+            taken = self._told(asked)
         except ResponseError as error:
-            # It answers, and quickly: an error of this key (a value of another type), or of all (no rights).
-            self._nonsense(type(error).__name__)
-            return None
+            # It answers, and quickly, but lacks something: the right to run scripts, memory, a master.
+            self._nonsense(type(error).__name__, len(asked))
+            drop(self._pool)
+            return unknown
         except Exception as error:  # noqa: BLE001 - whatever a foreign server makes the library do, requests go on
-            self._went_away(error)
-            return None
+            self._went_away(error, len(asked))
+            return unknown
         self._came_back()
         return taken
 
     def trouble(self) -> str | None:
         """Return why requests are not counted now, or None; counts one under a name of its own."""
         try:
-            self._count("check", 1)
+            self._told([[("check", 1)]])
         except Exception as error:  # noqa: BLE001 - as in take; whoever asks reads what it was
             drop(self._pool)
             return f"{type(error).__name__}: {ascii(str(error))[1:-1]}"
@@ -115,17 +194,32 @@ class RedisRateLimiter:
         """Close this process's connections."""
         self._pool.disconnect()
 
-    def _count(self, key: str, limit: int) -> Allowance:
-        # The strategies of `limits` would ask for the count again, and tell two callers the same remainder.
-        count = self._storage.incr(key, self._window)
+    def _told(self, asked: Sequence[Counts]) -> list[Allowances]:
+        """Count, and read what Redis says to it; raises whatever the library does, and ResponseError."""
+        keys = [f"{KEY_PREFIX}:{key}" for counts in asked for key, _ in counts]
+        arguments: list[int] = [self._window]
+        for counts in asked:
+            arguments += (len(counts), *(limit for _, limit in counts))
+        told = self._count(keys, arguments)
+        if not isinstance(told, list) or len(told) != 2 * len(keys) or not all(type(n) is int for n in told):
+            raise ResponseError("no counts")
+        pairs = zip(told[::2], told[1::2], strict=True)
+        return [
+            [
+                self._allowance(count, left, limit)
+                for (_, limit), (count, left) in zip(counts, pairs, strict=False)
+            ]
+            for counts in asked
+        ]
+
+    def _allowance(self, count: int, left: int, limit: int) -> Allowance | None:
+        if left < 0:
+            return None  # it was refused before
         if count < 1:
-            raise ResponseError("a count below one")
+            self._nonsense("a count that is none")
+            return None
         # Redis rounds to whole seconds: who waits as long as we say must not come too early.
-        left = self._storage.get_expiry(key) - time.time() + 0.5
-        if left <= 0.5:
-            # Ends just now, or lost its end, and would then refuse for ever: it gets one unless it has one.
-            self._redis.expire(self._storage.prefixed_key(key), self._window, nx=True)
-        return allowance(count, limit, left, self._window)
+        return allowance(count, limit, left + 0.5, self._window)
 
     def _may_try(self) -> bool:
         """Whether this request is the one that asks again; the others go on without."""
@@ -136,8 +230,9 @@ class RedisRateLimiter:
             self._ask_again = now + PAUSE_SECONDS
             return True
 
-    def _went_away(self, error: Exception) -> None:
-        self._observer.count(UNAVAILABLE, reason="away")
+    def _went_away(self, error: Exception, requests: int) -> None:
+        for _ in range(requests):
+            self._observer.count(UNAVAILABLE, reason="away")
         self._observer.count(ERROR, use="limits", reason="away")
         drop(self._pool)
         with self._lock:
@@ -154,8 +249,8 @@ class RedisRateLimiter:
                 self._away = False
             _LOG.warning("Redis is back, and with it the rate limits")
 
-    def _nonsense(self, what: str) -> None:
-        self._observer.count(UNAVAILABLE, reason="nonsense")
+    def _nonsense(self, what: str, requests: int = 1) -> None:
+        for _ in range(requests):
+            self._observer.count(UNAVAILABLE, reason="nonsense")
         self._observer.count(ERROR, use="limits", reason="nonsense")
-        drop(self._pool)
         _LOG.debug("Redis answered a rate limit with %s", what)

@@ -26,7 +26,7 @@ from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER
 
 from ca_service.authority.issuance import ANSWER_SECONDS
-from ca_service.authority.waiting import WouldWait, at_once
+from ca_service.authority.waiting import Elsewhere, WouldWait, at_once
 from ca_service.cli.connection_keeper import SILENCE_SECONDS, ConnectionKeeper
 from ca_service.cli.connections import Connection, OneWrite
 from ca_service.cli.draining import accept_the_last
@@ -85,6 +85,7 @@ class LoopWorker(ConnectionKeeper):
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         self.preparing: list[tuple[Exchange, Pending]] = []
         self.underway: dict[Exchange, Pending] = {}
+        self.parked: dict[Exchange, Pending] = {}
         self.unflushed: dict[Callable[[], None], None] = {}
         self.prepared = 0
         # What waits for the log is prepared together: such requests are held while others are with it.
@@ -96,6 +97,7 @@ class LoopWorker(ConnectionKeeper):
         self.gathering: set[bytes] = set()
         # What other threads hand to this one, and how they wake it.
         self.stored: deque[Exchange] = deque()
+        self.found: deque[Exchange] = deque()
         self.returned: deque[tuple[Connection, bool]] = deque()
         self.waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.woken = False
@@ -215,7 +217,7 @@ class LoopWorker(ConnectionKeeper):
     def _round(self) -> None:
         """Look what is there, without waiting when something is to do, and do some of it."""
         waits = 0.0
-        if not (self.arrived or self.unflushed or self.stored):
+        if not (self.arrived or self.unflushed or self.stored or self.found):
             waits = _LOOK_SECONDS if self.connections else _ALIVE_SECONDS
             if self.held:
                 until = self.hold_until if self.underway else self.expect_until
@@ -235,13 +237,14 @@ class LoopWorker(ConnectionKeeper):
             self._settle(*self.returned.popleft())
         if self.stored:
             self._finish()
+        self._go_on()
         taken = min(len(self.arrived), _TOGETHER)
         for _ in range(taken):
             connection = self.arrived.popleft()
             if not self._is_gathered(connection):
                 self._serve(connection)
             elif not self._is_handed_over(connection):
-                if self.underway or self.held or self._more_are_expected():
+                if self.underway or self.parked or self.held or self._more_are_expected():
                     self.held.append(connection)
                 else:
                     self._serve(connection)
@@ -316,7 +319,10 @@ class LoopWorker(ConnectionKeeper):
                 for exchange, pending in preparing:
                     try:
                         if not pending.advance():
-                            going.append((exchange, pending))
+                            if pending.elsewhere is None:
+                                going.append((exchange, pending))
+                            else:
+                                self._park(exchange, pending, pending.elsewhere)
                             continue
                     except WouldWait:
                         pending.over()
@@ -332,6 +338,23 @@ class LoopWorker(ConnectionKeeper):
                     if len(self.gathering) < _MOST_CALLS:
                         self.gathering.add(exchange.connection.call)
             preparing = going
+
+    def _park(self, exchange: Exchange, pending: Pending, elsewhere: Elsewhere) -> None:
+        """Lead it on when another thread has found out what it waits for."""
+        self.parked[exchange] = pending
+        elsewhere.then = partial(self.tell, self.found, exchange)
+        if elsewhere.is_over:  # before it was told whom to tell
+            self.found.append(exchange)
+        else:
+            self.unflushed[elsewhere.flush] = None
+
+    def _go_on(self) -> None:
+        """Take those up again that were parked."""
+        while self.found:
+            exchange = self.found.popleft()
+            pending = self.parked.pop(exchange, None)
+            if pending is not None:  # else it was told twice
+                self.preparing.append((exchange, pending))
 
     def _finish(self) -> None:
         """Send the replies to requests that the log has dealt with, or has not in time, as together."""
@@ -369,6 +392,8 @@ class LoopWorker(ConnectionKeeper):
         for exchange in [each for each in self.underway if each.answer_by <= now]:
             self.underway[exchange].withdraw()
             self.stored.append(exchange)
+        # Whatever they wait for, it is not found out in time, which the next step sees.
+        self.found += [each for each in self.parked if each.connection.since + ANSWER_SECONDS <= now]
 
     # -- in any thread -----------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import ClientDisconnected
 
 from ca_service.authority.issuance import Attempt, CsrProof, IssuedChain, PublicKeyProof, Underway
+from ca_service.authority.waiting import Steps
 from ca_service.errors import MalformedRequest, TokenMalformed, TokenMissing
 from ca_service.identity.issuers import Issuer, IssuerDirectory
 from ca_service.web.bodies import read_body
@@ -51,7 +52,7 @@ class Issues(Protocol):
 
     def prepare(
         self, token: str, key: PublicKeyProof | CsrProof, attempt: Attempt, done: Callable[[], None]
-    ) -> Generator[None, None, Underway]:
+    ) -> Steps[Underway]:
         """The same without waiting for the log: see authority.issuance.Issuance."""
         ...
 

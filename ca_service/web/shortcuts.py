@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ca_service.authority.waiting import WouldWait
+from ca_service.authority.waiting import Elsewhere, Steps, WouldWait
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -42,7 +42,7 @@ class Unfinished(Generic[Prepared]):
     `flush` is called when nothing else is about to join it, `withdraw` when nobody waits any more.
     """
 
-    prepare: Generator[None, None, Prepared]
+    prepare: Steps[Prepared]
     finish: Callable[[Prepared], Generator[None, None, QuickReply]]
     flush: Callable[[], None]
     withdraw: Callable[[Prepared], None]
@@ -62,6 +62,8 @@ class Pending:
         self.flush = unfinished.flush
         self.failed = False
         """Whether it need not wait any more: `finish` tells why."""
+        self.elsewhere: Elsewhere | None = None
+        """What the next step waits for: it is not to be taken before that is over."""
         self.resume: Callable[[], None] = _nothing
         self.over: Callable[[], None] = _nothing
         self._unfinished = unfinished
@@ -74,7 +76,7 @@ class Pending:
         """Take a step towards the wait, and say whether it was the last; may raise WouldWait."""
         self.resume()
         try:
-            next(self._unfinished.prepare)
+            self.elsewhere = next(self._unfinished.prepare)
         except StopIteration as end:
             self._prepared = end.value
         except Exception as error:  # noqa: BLE001 - the application's handlers answer it

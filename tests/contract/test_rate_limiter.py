@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from limits.storage import memory as storage
 
-from ca_service.authority.ports import RATE_WINDOW_SECONDS, Allowance, RateLimiter
+from ca_service.authority.ports import RATE_WINDOW_SECONDS, Allowance, Counts, Question, RateLimiter
 from ca_service.cache import memory
 from ca_service.cache.memory import MemoryRateLimiter
 from ca_service.cache.redis_server import PAUSE_SECONDS, RedisRateLimiter
@@ -93,6 +93,67 @@ def test_a_limit_is_counted_down_to_its_end_and_not_below(make: Make) -> None:
     assert [each.remaining for each in seen] == [2, 1, 0, 0, 0]
     assert {each.limit for each in seen} == {3}
     assert all(0 < each.reset_after <= RATE_WINDOW_SECONDS for each in seen)
+
+
+def test_a_request_under_two_keys_counts_for_the_second_only_where_the_first_allows_it(make: Make) -> None:
+    limiter, other = make(RATE_WINDOW_SECONDS), "0f" * 32
+    answers = [limiter.take_in_turn([(KEY, 2), (other, 5)]) for _ in range(4)]
+    told = [[each and (each.allowed, each.remaining) for each in answer] for answer in answers]
+    assert told[:2] == [[(True, 1), (True, 4)], [(True, 0), (True, 3)]]
+    assert [answer[0] for answer in told[2:]] == [(False, 0), (False, 0)]
+    assert not any(told[2][1:] + told[3][1:])
+    assert taken(limiter, other, limit=5).remaining == 2
+
+
+def asked(limiter: RateLimiter, *requests: Counts) -> list[Question]:
+    """Questions of a thread that may not wait, once all have their answers."""
+    questions = [question for counts in requests if (question := limiter.ask(counts)) is not None]
+    assert len(questions) == len(requests)
+    for question in questions:
+        question.flush()
+    wait_until(lambda: all(question.is_over for question in questions), 60, "answers")
+    return questions
+
+
+def test_many_that_may_not_wait_are_answered_as_if_each_had_waited(
+    limiter: RedisRateLimiter, observer: RecordingObserver
+) -> None:
+    told: list[int] = []
+    first = limiter.ask([(KEY, 3)])
+    assert first is not None
+    first.then = lambda: told.append(1)
+    questions = [first, *asked(limiter, *([[(KEY, 3), ("0f" * 32, 9)]] * 300))]
+    allowed = [answer.allowed for each in questions if (answer := each.answers[0]) is not None]
+    assert len(allowed) == 301
+    assert sum(allowed) == 3
+    assert told == [1]
+    assert taken(limiter, "0f" * 32, limit=9).remaining == 6
+    assert observer.counted == []
+
+
+def test_rubbish_under_one_key_hides_no_other_answer(
+    redis: LocalRedis, limiter: RedisRateLimiter, observer: RecordingObserver
+) -> None:
+    with redis.client() as client:
+        client.rpush(f"casvc:rate:{KEY}", "a", "list")
+    poisoned, well = asked(limiter, [(KEY, 3), ("0f" * 32, 3)], [("0e" * 32, 3)])
+    assert poisoned.answers[0] is None
+    assert [each.remaining for each in (*poisoned.answers[1:], *well.answers) if each] == [2, 2]
+    assert uncounted(observer) == ["nonsense"]
+
+
+def test_who_may_not_wait_goes_on_while_redis_is_away(redis: LocalRedis, observer: RecordingObserver) -> None:
+    patient = RedisRateLimiter(redis.url, observer, timeout_seconds=PATIENT, clock=lambda: 100.0)
+    with closing(patient) as limiter:
+        redis.kill()
+        try:
+            (question,) = asked(limiter, [(KEY, 3)])
+            assert list(question.answers) == [None]
+            assert limiter.ask([(KEY, 3)]) is None, "in the pause nobody is asked"
+            assert limiter.take_in_turn([(KEY, 3)]) == [None]
+        finally:
+            redis.start()
+    assert uncounted(observer) == ["away", "pause"]
 
 
 def test_keys_do_not_touch(make: Make) -> None:

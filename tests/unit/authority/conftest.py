@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import update
 
+from ca_service.authority.admission import Admission
 from ca_service.authority.authorities import Authorities
 from ca_service.authority.issuance import Issuance, IssuancePolicy, IssuedChain, PublicKeyProof
 from ca_service.authority.log import LogIdentity, first_tree_head
@@ -103,7 +104,7 @@ class SmallAuthority:
     desk: RevocationDesk
     reader: SqlLogReader
 
-    def issuance(self, sequencer: Sequencer | None = None) -> Issuance:
+    def issuance(self, sequencer: Sequencer | None = None, admission: Admission | None = None) -> Issuance:
         """Issuing with a token check that believes the test; `sequencer` replaces the real one."""
         return Issuance(
             authorities=lambda: Authorities([self.authority]),
@@ -117,6 +118,7 @@ class SmallAuthority:
             clock=self.clock,
             random_bytes=os.urandom,
             observer=self.observer,
+            admission=admission,
         )
 
     def give_lists_to(self, key: KeyId, name: str = "%") -> None:

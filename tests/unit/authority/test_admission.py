@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ca_service.authority.admission import Admission, RateLimits, token_use
-from ca_service.authority.ports import Allowance, RateLimiter
+from ca_service.authority.ports import Allowance, Counts, Question, RateLimiter
 from ca_service.cache.memory import MemoryRateLimiter
 from ca_service.errors import ProofInvalid, RateLimited, TokenReused
 from ca_service.identity.claims import VerifiedClaims, VerifiedToken
@@ -23,7 +23,7 @@ def token_of(subject: str, issuer_url: str = ISSUER.issuer_url, **claims: object
     return VerifiedToken(ISSUER, issuer_url, VerifiedClaims({"sub": subject, "exp": EXPIRES, **claims}))
 
 
-class Recording:
+class Recording(RateLimiter):
     """A limiter that allows everything and remembers the keys."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Recording:
         return Allowance(True, limit, limit - 1, 60)
 
 
-class Away:
+class Away(RateLimiter):
     """A limiter whose server cannot be asked."""
 
     def take(self, key: str, limit: int) -> Allowance | None:
@@ -68,6 +68,28 @@ def test_the_identities_of_an_issuer_share_its_limit() -> None:
     with pytest.raises(RateLimited, match="identities of this issuer together"):
         limited.admit(token_of("eve"))
     assert limited.admit(token_of("ada", "https://other.example"))
+
+
+def test_a_thread_that_may_not_wait_asks_and_judges_the_answers_later() -> None:
+    class Elsewhere(RateLimiter):
+        def take(self, key: str, limit: int) -> Allowance | None:
+            raise AssertionError
+
+        def ask(self, counts: Counts) -> Question:
+            return Question(counts, lambda: None)
+
+    limited = admission(identity=2, issuer=5, limiter=Elsewhere())
+    question = limited.ask(token_of("ada"))
+    assert question is not None
+    assert [limit for _, limit in question.counts] == [2, 5]
+    assert limited.settled(question.answers) is None, "nobody can tell yet"
+    few, many = Allowance(True, 2, 1, 60), Allowance(True, 5, 4, 60)
+    assert limited.settled([few, many]) == few
+    assert limited.settled([None, many]) == many
+    with pytest.raises(RateLimited, match="identities of this issuer together"):
+        limited.settled([few, Allowance(False, 5, 0, 60)])
+    assert admission(limiter=Elsewhere()).ask(token_of("ada")) is None, "nothing is limited"
+    assert admission(identity=2).ask(token_of("ada")) is None, "memory makes nobody wait"
 
 
 def test_what_an_identity_is_refused_does_not_count_for_its_issuer() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from ca_service.authority.administrators import Role, RoleRule, TokenRules
 from ca_service.authority.gate import RECORDED_TOGETHER, Approach, Gate, GateLimits
-from ca_service.authority.ports import Actor, Allowance
+from ca_service.authority.ports import Actor, Allowance, RateLimiter
 from ca_service.errors import (
     AdministrationOff,
     CAError,
@@ -26,7 +26,7 @@ NOW = 1_795_420_800
 STAFF = "https://staff.example.com"
 
 
-class Counter:
+class Counter(RateLimiter):
     """A rate limiter whose window never ends; away, it knows nothing."""
 
     def __init__(self, *, away: bool = False) -> None:

@@ -8,11 +8,13 @@ from typing import TypeVar
 import pytest
 from cryptography import x509
 
+from ca_service.authority.admission import Admission, RateLimits
 from ca_service.authority.issuance import ANSWER_SECONDS, Attempt, shard_name
 from ca_service.authority.log_ports import PendingCertificate, Sequenced
+from ca_service.authority.ports import Allowance, Counts, Question, RateLimiter
 from ca_service.authority.status_ports import CrlShard
 from ca_service.authority.waiting import WouldWait, at_once
-from ca_service.errors import AuthorityRetired, LogUnavailable, ProofInvalid, PublicKeyRefused
+from ca_service.errors import AuthorityRetired, LogUnavailable, ProofInvalid, PublicKeyRefused, RateLimited
 from ca_service.identity.claims import VerifiedToken
 from ca_service.merkle.tree import leaf_hash, verify_inclusion
 from ca_service.pki.sct import verify_sct
@@ -154,7 +156,7 @@ def test_a_shard_is_month_of_issue_and_sub_shard(
     assert shard_name(int(moment.timestamp()), serial, subshards) == name
 
 
-def to_the_end(steps: Generator[None, None, Result]) -> Result:
+def to_the_end(steps: Generator[object, None, Result]) -> Result:
     while True:
         try:
             next(steps)
@@ -203,3 +205,38 @@ def test_what_would_wait_is_begun_anew_without_asking_for_the_token_again(small:
     assert issuance.issue("token", fresh_key_proof(), attempt).leaf_index == 0
     assert asked == ["token"]
     assert small.observer.events["certificate_refused"] == 0
+
+
+class Elsewhere(RateLimiter):
+    """A limiter that another thread asks; in threads that may wait it refuses."""
+
+    def __init__(self) -> None:
+        self.questions: list[Question] = []
+
+    def take(self, key: str, limit: int) -> Allowance | None:
+        return Allowance(False, limit, 0, 9)
+
+    def ask(self, counts: Counts) -> Question:
+        self.questions.append(Question(counts, lambda: None))
+        return self.questions[-1]
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_thread_that_may_not_wait_goes_on_when_the_limiter_was_asked(
+    small: SmallAuthority, *, allowed: bool
+) -> None:
+    small.issue()  # so that the lists are there
+    limiter = Elsewhere()
+    issuance = small.issuance(admission=Admission(limiter, RateLimits(3), namespace="test"))
+    steps = issuance.prepare("token", fresh_key_proof(), Attempt(issuance._elapsed()), lambda: None)
+    with at_once():
+        waited_for = next(steps)
+        assert waited_for is limiter.questions[0]
+        limiter.questions[0].answers = [Allowance(allowed, 3, 2, 60)]
+        if not allowed:
+            with pytest.raises(RateLimited, match="3 certificates in 60 seconds"):
+                to_the_end(steps)
+            return
+        assert next(steps) is None
+    # Whichever list its serial falls on may be new, and making that is a wait: not of interest here.
+    assert to_the_end(steps).decided.allowance == Allowance(True, 3, 2, 60)

@@ -14,6 +14,7 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.http.wsgi import InvalidResponseHeader
 
 from ca_service.authority.ports import Observer
+from ca_service.authority.waiting import Elsewhere
 from ca_service.cli.connections import Connection, OneWrite
 from ca_service.cli.worker import Exchange, LoopWorker
 from ca_service.web.application import base_app
@@ -148,3 +149,59 @@ def test_a_header_that_only_a_proxy_may_send_is_refused_of_others() -> None:
     connection.hand_over()
     with pytest.raises(InvalidHeaderName):
         next(connection.parser)
+
+
+class Held:
+    """As much of an exchange as waits."""
+
+    def __init__(self, since: float) -> None:
+        self.connection = SimpleNamespace(since=since, call=b"POST /sign")
+
+
+@pytest.mark.parametrize("already", [True, False])
+def test_what_another_thread_finds_out_is_waited_for_without_standing_still(*, already: bool) -> None:
+    order: list[str] = []
+    asked = Elsewhere(lambda: order.append("flushed"))
+
+    def prepare() -> Generator[Elsewhere | None, None, str]:
+        order.append("asks")
+        if already:
+            asked.end()
+        yield asked
+        order.append("goes on")
+        return "prepared"
+
+    worker: Any = LoopWorker.__new__(LoopWorker)
+    worker.parked, worker.unflushed, worker.underway = {}, {}, {}
+    worker.found, worker.stored, worker.gathering, worker.prepared = deque(), deque(), set(), 0
+    worker.tell = lambda place, what: place.append(what)
+    pending = Pending(
+        Unfinished(prepare(), lambda _: iter(()), lambda: None, lambda _: None),  # type: ignore[arg-type,return-value]
+        lambda _: [],
+    )
+    exchange = Held(since=1.0)
+    worker.preparing = [(exchange, pending)]
+    worker._prepare()
+    assert order == ["asks"]
+    assert worker.underway == {}
+    if not already:
+        worker._go_on()
+        assert worker.preparing == [], "it is not over yet"
+        (flush,) = worker.unflushed
+        flush()
+        asked.end()
+    worker._go_on()
+    worker._prepare()
+    assert order == (["asks", "goes on"] if already else ["asks", "flushed", "goes on"])
+    assert worker.underway == {exchange: pending}
+    assert worker.parked == {}
+
+
+def test_what_nobody_finds_out_in_time_goes_on_without_it() -> None:
+    worker: Any = LoopWorker.__new__(LoopWorker)
+    old, new = Held(since=1.0), Held(since=8.0)
+    worker.underway, worker.parked, worker.found = {}, {old: "old", new: "new"}, deque()
+    worker._give_up(10.0)
+    worker.preparing = []
+    worker._go_on()
+    assert worker.preparing == [(old, "old")]

@@ -20,6 +20,7 @@ class Gathering:
         self.waits: list[float] = []
         worker: Any = LoopWorker.__new__(LoopWorker)
         worker.arrived, worker.held, worker.stored, worker.returned = deque(), deque(), deque(), deque()
+        worker.found, worker.parked = deque(), {}
         worker.preparing, worker.unflushed, worker.listening = [], {}, {}
         worker.connections = {7: object()}
         worker.underway = {object(): object()} if underway else {}
