@@ -88,6 +88,8 @@ class LoopWorker(ConnectionKeeper):
         self.parked: dict[Exchange, Pending] = {}
         self.unflushed: dict[Callable[[], None], None] = {}
         self.prepared = 0
+        # Others may come without end, each round more than are served in it.
+        self.flush_by = 0.0
         # What waits for the log is prepared together: such requests are held while others are with it.
         self.held: deque[Connection] = deque()
         self.hold_until = 0.0
@@ -252,8 +254,12 @@ class LoopWorker(ConnectionKeeper):
             while self.held:
                 self._serve(self.held.popleft())
         if self.preparing:
+            if not self.unflushed:
+                self.flush_by = time.monotonic() + _HOLD_SECONDS
             self._prepare()
-        if self.unflushed and (not self.arrived or self.prepared >= _TOGETHER):
+        if self.unflushed and (
+            not self.arrived or self.prepared >= _TOGETHER or time.monotonic() >= self.flush_by
+        ):
             flushes, self.unflushed, self.prepared = self.unflushed, {}, 0
             self.hold_until = time.monotonic() + _HOLD_SECONDS
             for flush in flushes:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ca_service.cli.worker import LoopWorker
+from tests.support.processes import wait_until
 
 LONG = 60.0
 
@@ -21,6 +22,7 @@ class Gathering:
         worker: Any = LoopWorker.__new__(LoopWorker)
         worker.arrived, worker.held, worker.stored, worker.returned = deque(), deque(), deque(), deque()
         worker.found, worker.parked = deque(), {}
+        worker.prepared, worker.flush_by = 0, 0.0
         worker.preparing, worker.unflushed, worker.listening = [], {}, {}
         worker.connections = {7: object()}
         worker.underway = {object(): object()} if underway else {}
@@ -89,3 +91,20 @@ def test_while_others_are_with_the_log_who_comes_is_held_for_a_while(seconds: fl
     gathering.worker.hold_until = time.monotonic() + seconds
     gathering.come(b"POST /sign")
     assert len(gathering.served) == served
+
+
+def test_what_is_prepared_is_stored_though_others_come_without_end() -> None:
+    gathering = Gathering(expected=0, seconds=0.0)
+    flushed: list[int] = []
+    gathering.worker.preparing = [object()]
+
+    def prepare() -> None:
+        gathering.worker.preparing = []
+        gathering.worker.unflushed = {lambda: flushed.append(1): None}
+
+    gathering.worker._prepare = prepare
+    gathering.come(*[b"GET /ocsp/a"] * 100)
+    assert gathering.worker.arrived, "more came than were served"
+    wait_until(lambda: gathering.come(*[b"GET /ocsp/a"] * 100) and flushed, 60, "stored meanwhile")
+    assert gathering.worker.arrived
+    assert flushed == [1]
