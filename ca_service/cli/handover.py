@@ -103,9 +103,11 @@ class Handover:
         """What was handed over and nobody has taken."""
         while True:
             try:
-                octets, numbers, _, _ = socket.recv_fds(self._takes, _LONGEST, 1)
+                octets, numbers, _, _ = socket.recv_fds(self._takes, _LONGEST, 1, socket.MSG_CMSG_CLOEXEC)
             except OSError:
                 return
+            if not octets:
+                return  # the other end was closed
             if numbers:  # else this process may open no more files, and the client asks anew
                 (since,) = _SINCE.unpack_from(octets)
                 yield Handed(socket.socket(fileno=numbers[0]), octets[_SINCE.size :], since)
