@@ -30,7 +30,7 @@ from ca_service.authority.waiting import Elsewhere, WouldWait, at_once
 from ca_service.cli.connection_keeper import SILENCE_SECONDS, ConnectionKeeper
 from ca_service.cli.connections import Connection, OneWrite
 from ca_service.cli.draining import accept_the_last
-from ca_service.cli.handover import IN_A_ROW, Handover
+from ca_service.cli.handover import IN_A_ROW, Channel, Handover
 from ca_service.cli.refusals import fault, refusal
 from ca_service.web.correlation import new_name
 from ca_service.web.shortcuts import DONE, Pending
@@ -41,6 +41,8 @@ _HOLD_SECONDS = 0.02
 _GATHER_SECONDS = 0.006
 """How long the first of them wait, after certificates were answered together, for as many as these were."""
 _LOOK_SECONDS = 0.1
+_LATELY_SECONDS = 1.0
+"""Who asked for a certificate so lately counts as a client of the worker that leads."""
 _EVENTS = 128
 _FEW_WORKERS = 8
 _MOST_CALLS = 16
@@ -138,6 +140,9 @@ class LoopWorker(ConnectionKeeper):
             alone = select.EPOLLEXCLUSIVE if self.cfg.workers > _FEW_WORKERS else 0
             self.epoll.register(number, select.EPOLLIN | alone)
         self.epoll.register(self.waker, select.EPOLLIN)
+        if self.handover is not None:
+            self.handover.begin(self.age)
+            self.epoll.register(self.handover.listening, select.EPOLLIN)
         for number in range(self.cfg.threads):
             threading.Thread(target=self._work, name=f"server-{number}", daemon=True).start()
         next_sign = next_look = 0.0
@@ -154,7 +159,7 @@ class LoopWorker(ConnectionKeeper):
                 self._give_up(now)
                 self._let_go(now)
                 if self.alive:
-                    self._lead(now)
+                    self._share_out(now)
             if not self.alive and stop_at is None:
                 stop_at = now + self.cfg.graceful_timeout
                 self._stop_accepting(now)
@@ -170,25 +175,29 @@ class LoopWorker(ConnectionKeeper):
         last, self.sockets = self.sockets, []
         accept_the_last(last, self._begin)
         if self.handover is not None:
-            if self.handover.leads:
-                self.epoll.unregister(self.handover)
-                self.handover.retire()
-            self._take_over()
+            self.epoll.unregister(self.handover.listening)
+            self.handover.retire()
+            self._take_over(self.handover.to_leader)
+            self._take_over(self.handover.from_leader)
 
-    def _lead(self, now: float) -> None:
-        """Be the worker that certificates are asked of, if no other is."""
-        if self.handover is None:
+    def _share_out(self, now: float) -> None:
+        """Lead, if no other worker does, and see that nothing that was handed over stays where it is."""
+        handover = self.handover
+        if handover is None:
             return
-        if self.handover.look(now):
-            self.epoll.register(self.handover, select.EPOLLIN)
-        elif self.handover.is_unattended(now):
-            self._take_over()
-        if not self.underway and not self.held and now > self.expect_until + _LOOK_SECONDS:
-            self.handover.note(0)
+        since = now - _LATELY_SECONDS
+        clients = sum(each.signings > 0 and each.since > since for each in self.connections.values())
+        if handover.look(now, clients):
+            self.epoll.unregister(handover.from_leader)
+            self.epoll.register(handover.to_leader, select.EPOLLIN)
+        if handover.leads:
+            self._take_over(handover.from_leader)
+        elif handover.is_unattended(now):
+            self._take_over(handover.to_leader)
 
-    def _take_over(self) -> None:
+    def _take_over(self, channel: Channel) -> None:
         """Serve what other workers have handed over."""
-        for handed in self.handover.taken() if self.handover is not None else ():
+        for handed in channel.taken():
             try:
                 client, server = handed.sock.getpeername(), handed.sock.getsockname()
             except OSError:
@@ -233,8 +242,8 @@ class LoopWorker(ConnectionKeeper):
                 knocked.append(self.listening[number])
             elif (connection := self.connections.get(number)) is not None:
                 self._came(connection)
-            elif self.handover is not None and number == self.handover.fileno():
-                self._take_over()
+            elif self.handover is not None:
+                self._take_over(self.handover.listening)
         while self.returned:
             self._settle(*self.returned.popleft())
         if self.stored:
@@ -390,8 +399,6 @@ class LoopWorker(ConnectionKeeper):
                     self._settle(connection, goes_on)
             finishing = going
         self.expect_until = time.monotonic() + _GATHER_SECONDS
-        if self.handover is not None:
-            self.handover.note(self.expected + len(self.arrived))
 
     def _give_up(self, now: float) -> None:
         """Answer those that have waited for the log too long."""

@@ -25,7 +25,10 @@ def issuer() -> Iterator[LocalIssuer]:
 @pytest.fixture(scope="module")
 def service(issuer: LocalIssuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
     folder = tmp_path_factory.mktemp("handover") / "ca"
-    with running(production_service(folder, issuers=issuer.issuer_file(), workers=3)) as started:
+    # They ask without a pause, all as one identity.
+    unlimited = {"CASVC_LIMITS__IDENTITY_PER_MINUTE": "0", "CASVC_LIMITS__ISSUER_PER_MINUTE": "0"}
+    made = production_service(folder, issuers=issuer.issuer_file(), workers=3, environ=unlimited)
+    with running(made) as started:
         yield started
 
 

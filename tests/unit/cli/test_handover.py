@@ -28,10 +28,12 @@ def handover() -> Iterator[Handover]:
 
 
 @pytest.fixture
-def led(handover: Handover) -> Handover:
+def led(handover: Handover, monkeypatch: pytest.MonkeyPatch) -> Handover:
     """As another worker has it than the one that leads, which shares its page and its socket."""
-    assert handover.look(time.monotonic())
+    assert handover.look(time.monotonic(), 0)
     handover.leads = False
+    monkeypatch.setattr(handover, "_is_first", lambda: False)
+    handover.begin(2)
     return handover
 
 
@@ -48,9 +50,16 @@ def given(handover: Handover, sock: socket.socket, *, request: bytes = REQUEST, 
     return handover.give(sock, request, SINCE, signings)
 
 
+def as_leader(handover: Handover, clients: int) -> None:
+    """Have the one that leads look how many it has."""
+    handover.leads = True
+    handover.look(time.monotonic(), clients)
+    handover.leads = False
+
+
 def taken(handover: Handover) -> int:
     """How many wait there; they are closed."""
-    found = list(handover.taken())
+    found = [*handover.to_leader.taken(), *handover.from_leader.taken()]
     for handed in found:
         handed.sock.close()
     return len(found)
@@ -62,24 +71,24 @@ def test_a_connection_goes_over_with_its_request(
     client, server = line
     assert given(led, server)
     server.close()
-    (handed,) = led.taken()
+    (handed,) = led.to_leader.taken()
     assert (handed.request, handed.since) == (REQUEST, SINCE)
     handed.sock.sendall(b"answer")
     assert client.recv(100) == b"answer"
     handed.sock.close()
     assert client.recv(100) == b"", "nobody else has it open"
-    assert list(led.taken()) == []
+    assert list(led.to_leader.taken()) == []
 
 
 def test_the_first_request_on_a_connection_stays(
     led: Handover, line: tuple[socket.socket, socket.socket]
 ) -> None:
     assert not given(led, line[1], signings=IN_A_ROW - 1)
-    assert list(led.taken()) == []
+    assert list(led.to_leader.taken()) == []
 
 
 def test_who_leads_keeps_its_own(handover: Handover, line: tuple[socket.socket, socket.socket]) -> None:
-    handover.look(time.monotonic())
+    handover.look(time.monotonic(), 0)
     assert not given(handover, line[1])
 
 
@@ -87,11 +96,41 @@ def test_one_that_has_enough_is_given_no_more(
     led: Handover, line: tuple[socket.socket, socket.socket]
 ) -> None:
     assert [given(led, line[1]) for _ in range(FEW + 2)] == [True] * FEW + [False] * 2
-    led.leads = True
-    led.note(FEW - 1)
-    led.leads = False
+    as_leader(led, FEW - 1)
     assert [given(led, line[1]) for _ in range(2)] == [True, False]
     assert taken(led) == FEW + 1
+
+
+def test_one_that_has_fewer_is_given_half_of_many(
+    led: Handover, line: tuple[socket.socket, socket.socket]
+) -> None:
+    as_leader(led, 3)
+    led.look(time.monotonic(), 63)
+    assert sum(given(led, line[1]) for _ in range(63)) == 30, "33 each"
+    assert taken(led) == 30
+
+
+@pytest.mark.parametrize(
+    ("has", "other", "over"), [(31, 1, 15), (23, 1, 7), (47, 3, 22), (17, 16, 0), (16, 0, 0)]
+)
+def test_who_leads_hands_out_what_is_over(
+    led: Handover, line: tuple[socket.socket, socket.socket], has: int, other: int, over: int
+) -> None:
+    now = time.monotonic()
+    led.look(now, other)
+    led.leads = True
+    led.begin(1)
+    led.look(now, has)
+    assert sum(given(led, line[1]) for _ in range(has)) == over
+    assert len(list(led.to_leader.taken())) == 0
+    assert taken(led) == over
+    led.look(now + 0.1, has)
+    assert not given(led, line[1]), "the others have not counted yet"
+    led.look(now + 1, has)
+    assert given(led, line[1]) == bool(over)
+    led.look(now + 4, has)
+    assert not given(led, line[1]), "the other has not shown itself"
+    taken(led)
 
 
 def test_nothing_is_given_while_nobody_leads(
@@ -99,10 +138,10 @@ def test_nothing_is_given_while_nobody_leads(
 ) -> None:
     assert handover.is_unattended(time.monotonic())
     assert not given(handover, line[1])
-    handover.look(time.monotonic())
+    handover.look(time.monotonic(), 0)
     handover.retire()
     assert not given(handover, line[1]), "nor to one that ends"
-    assert handover.look(time.monotonic()), "the next may lead at once"
+    assert handover.look(time.monotonic(), 0), "the next may lead at once"
 
 
 def test_nothing_is_given_to_one_that_hangs(
@@ -118,25 +157,23 @@ def test_one_process_leads_until_it_ends(handover: Handover) -> None:
     hear, say = os.pipe()
     child = os.fork()
     if not child:
-        os.write(say, b"1" if handover.look(1.0) else b"0")
+        os.write(say, b"1" if handover.look(1.0, 0) else b"0")
         time.sleep(600)
     try:
         assert os.read(hear, 1) == b"1"
-        assert not handover.look(2.0)
+        assert not handover.look(2.0, 0)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         os.close(hear)
         os.close(say)
-    assert handover.look(3.0)
+    assert handover.look(3.0, 0)
 
 
 def test_what_is_too_long_or_too_much_stays(led: Handover, line: tuple[socket.socket, socket.socket]) -> None:
     assert not given(led, line[1], request=b"x" * 65_536)
     while given(led, line[1], request=b"x" * 60_000):
-        led.leads = True
-        led.note(0)
-        led.leads = False
+        as_leader(led, 0)
     assert taken(led), "they wait until somebody takes them"
 
 
@@ -162,7 +199,7 @@ def test_a_worker_goes_on_where_another_stopped(
     giver.connections[connection.number] = connection
     assert giver._is_handed_over(connection)
     assert giver.connections == {}
-    taker._take_over()
+    taker._take_over(led.to_leader)
     (arrived,) = taker.arrived
     assert taker.connections == {arrived.number: arrived}
     assert (arrived.gathered, arrived.whole, arrived.busy, arrived.since) == (REQUEST, True, True, SINCE)
