@@ -12,6 +12,7 @@ import requests
 
 from tests.support.issuer import LocalIssuer
 from tests.support.processes import (
+    UNLIMITED,
     RunningService,
     environment,
     free_port,
@@ -50,7 +51,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     bundle.write_text(trust.pem)
     metrics = f"127.0.0.1:{free_port()}"
     with LocalIssuer() as issuer:
-        made = production_service(tmp_path / "ca", issuers=issuer.issuer_file())
+        made = production_service(tmp_path / "ca", issuers=issuer.issuer_file(), environ=UNLIMITED)
         environ = {
             "CASVC_CONFIG": str(made.config),
             "CASVC_SERVER__BIND": made.bind,

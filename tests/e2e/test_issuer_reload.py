@@ -6,7 +6,14 @@ from pathlib import Path
 import requests
 
 from tests.support.issuer import LocalIssuer
-from tests.support.processes import RunningService, dev_service, production_service, running, wait_until
+from tests.support.processes import (
+    UNLIMITED,
+    RunningService,
+    dev_service,
+    production_service,
+    running,
+    wait_until,
+)
 from tests.support.signers import Signers
 from tests.support.signing import bearer, issue, key_body, new_key
 from tests.support.tokens import TokenDesk
@@ -39,7 +46,7 @@ def test_a_new_issuer_is_known_after_a_hang_up_and_no_request_fails_meanwhile(
     tmp_path: Path, session: requests.Session
 ) -> None:
     with LocalIssuer() as first, LocalIssuer() as second:
-        service = production_service(tmp_path / "ca", issuers=listed(first), workers=2)
+        service = production_service(tmp_path / "ca", issuers=listed(first), workers=2, environ=UNLIMITED)
         file = service.directory / "issuers.yaml"
         with running(service):
             assert refusal(session, service, second.token(EMAIL)) == "token-issuer-unknown"

@@ -9,7 +9,14 @@ import psutil
 import pytest
 
 from tests.support.issuer import LocalIssuer
-from tests.support.processes import RunningService, production_service, running, suspend, wait_until
+from tests.support.processes import (
+    UNLIMITED,
+    RunningService,
+    production_service,
+    running,
+    suspend,
+    wait_until,
+)
 from tests.support.signers import Signers
 
 EMAIL = "handed@example.com"
@@ -25,9 +32,7 @@ def issuer() -> Iterator[LocalIssuer]:
 @pytest.fixture(scope="module")
 def service(issuer: LocalIssuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
     folder = tmp_path_factory.mktemp("handover") / "ca"
-    # They ask without a pause, all as one identity.
-    unlimited = {"CASVC_LIMITS__IDENTITY_PER_MINUTE": "0", "CASVC_LIMITS__ISSUER_PER_MINUTE": "0"}
-    made = production_service(folder, issuers=issuer.issuer_file(), workers=3, environ=unlimited)
+    made = production_service(folder, issuers=issuer.issuer_file(), workers=3, environ=UNLIMITED)
     with running(made) as started:
         yield started
 

@@ -21,7 +21,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support import merkle
 from tests.support.issuer import LocalIssuer
-from tests.support.processes import RunningService, http, production_service, running, suspend, wait_until
+from tests.support.processes import (
+    UNLIMITED,
+    RunningService,
+    http,
+    production_service,
+    running,
+    suspend,
+    wait_until,
+)
 from tests.support.signing import bearer, key_body, new_key, read_chain
 from tests.support.verifier import ask_ocsp, ocsp_url
 
@@ -123,7 +131,7 @@ def replaced(service: RunningService, pid: int) -> bool:
 def test_killing_workers_loses_nothing_acknowledged(
     issuer: LocalIssuer, session: requests.Session, tmp_path: Path
 ) -> None:
-    service = production_service(tmp_path / "ca", issuers=issuer.issuer_file(), workers=3)
+    service = production_service(tmp_path / "ca", issuers=issuer.issuer_file(), workers=3, environ=UNLIMITED)
     chance = random.Random(9)
     with running(service):
         load = Load(service.url, issuer.token(EMAIL))
@@ -151,7 +159,7 @@ def test_killing_workers_loses_nothing_acknowledged(
 def test_killing_everything_at_once_loses_nothing_acknowledged(
     issuer: LocalIssuer, session: requests.Session, tmp_path: Path
 ) -> None:
-    service = production_service(tmp_path / "ca", issuers=issuer.issuer_file(), workers=2)
+    service = production_service(tmp_path / "ca", issuers=issuer.issuer_file(), workers=2, environ=UNLIMITED)
     load = Load(service.url, issuer.token(EMAIL))
     try:
         service.start()
@@ -170,7 +178,7 @@ def test_a_stopped_worker_delays_nobody_for_long(
     issuer: LocalIssuer, session: requests.Session, tmp_path: Path
 ) -> None:
     """A worker that hangs (SIGSTOP) may hold the write lock: the others answer, if only with 503, in time."""
-    service = production_service(tmp_path / "ca", issuers=issuer.issuer_file(), workers=2)
+    service = production_service(tmp_path / "ca", issuers=issuer.issuer_file(), workers=2, environ=UNLIMITED)
     with running(service):
         load = Load(service.url, issuer.token(EMAIL), kept=False)
         with load.running():

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 
 from ca_service.vocabulary import format_serial
 from tests.support.issuer import LocalIssuer
-from tests.support.processes import http, production_service, running, wait_until
+from tests.support.processes import UNLIMITED, http, production_service, running, wait_until
 from tests.support.signing import bearer, key_body, new_key, read_chain
 from tests.support.verifier import ask_ocsp, fetch_crl, ocsp_url
 
@@ -58,7 +58,7 @@ class Signers:
 def test_no_certificate_is_released_after_the_block_that_is_not_revoked(
     issuer: LocalIssuer, session: requests.Session, tmp_path: Path
 ) -> None:
-    service = production_service(tmp_path / "ca", issuers=issuer.issuer_file(), workers=2)
+    service = production_service(tmp_path / "ca", issuers=issuer.issuer_file(), workers=2, environ=UNLIMITED)
     with running(service):
         stolen = Signers(service.url, issuer.token(EMAIL), EMAIL)
         honest = Signers(service.url, issuer.token(OTHER), OTHER)

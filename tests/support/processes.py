@@ -342,6 +342,10 @@ def dev_service(
     )
 
 
+UNLIMITED = {"CASVC_LIMITS__IDENTITY_PER_MINUTE": "0", "CASVC_LIMITS__ISSUER_PER_MINUTE": "0"}
+"""For services that one identity asks without a pause: on a quick machine it reaches any limit."""
+
+
 def production_service(
     directory: Path,
     *,
