@@ -24,6 +24,9 @@ from typing import NamedTuple
 FEW = 16
 """How many clients one worker serves as well as several: a batch of so many has its costs spread."""
 
+MANY = 64
+"""How many clients make full batches wherever they are: a worker that has so many hands nothing over."""
+
 IN_A_ROW = 2
 _SEEN_SECONDS = 2.5
 """A worker that has not shown itself for so long is given no more, and others look for what it was given."""
@@ -118,13 +121,13 @@ class Handover:
             shared[_SEEN], shared[_HAS] = now, clients
             shared[self._slot] = shared[self._slot + 1] = 0
             self._over = 0
-            if clients > FEW and now >= self._count_again:
+            if FEW < clients < MANY and now >= self._count_again:
                 least = min(self._others(now), default=clients)
                 self._over = max(min(clients - FEW, int(clients - least) // 2), 0)
                 self._count_again = now + _SETTLE_SECONDS
         else:
             shared[self._slot], shared[self._slot + 1] = clients, now
-            self._until_it_has = max(FEW, int(clients + shared[_HAS]) // 2)
+            self._until_it_has = max(FEW, int(clients + shared[_HAS]) // 2) if clients < MANY else 0
         return begins
 
     def _is_first(self) -> bool:

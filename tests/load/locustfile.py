@@ -2,7 +2,8 @@
 
 `scripts/load` starts locust with this file and with two things in the environment: LOAD_MATERIAL names the
 prepared requests, LOAD_TALLY where to write what came of them. LOAD_PERIOD is how many seconds pass from one
-request of a user to its next, however long the answer took; without it a user asks again at once.
+request of a user to its next, on average and however long the answer took; without it a user asks again at
+once.
 """
 
 import os
@@ -11,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from locust import User, constant, constant_pacing, events, task
+from locust import User, events, task
 
 from tests.load.connection import Connection
 from tests.load.material import Material
@@ -26,16 +27,26 @@ class Somebody(User):
     """One connection, and requests of the kinds that subclasses name."""
 
     abstract = True
-    wait_time = constant_pacing(PERIOD) if PERIOD else constant(0)
 
     def __init__(self, *arguments: Any) -> None:
         """Open no connection yet."""
         super().__init__(*arguments)
         self.connection = Connection(MATERIAL.host, MATERIAL.port)
+        self.asks_at = 0.0
 
     def on_start(self) -> None:
         """Begin at a moment of one's own, or all would ask in step."""
-        time.sleep(random.random() * PERIOD)
+        self.asks_at = time.monotonic() + random.random() * PERIOD
+        time.sleep(max(self.asks_at - time.monotonic(), 0.0))
+
+    def wait_time(self) -> float:
+        """Seconds to the next request: half a period after the last to one and a half.
+
+        With the same pause for all, those whom one delay held up would ask in step ever after.
+        """
+        now = time.monotonic()
+        self.asks_at = max(self.asks_at + PERIOD * random.uniform(0.5, 1.5), now)
+        return self.asks_at - now
 
     def on_stop(self) -> None:
         """Hang up."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ca_service.cli.connections import Connection
-from ca_service.cli.handover import FEW, IN_A_ROW, Handover
+from ca_service.cli.handover import FEW, IN_A_ROW, MANY, Handover
 from ca_service.cli.worker import LoopWorker
 
 pytestmark = pytest.mark.enable_socket
@@ -131,6 +131,17 @@ def test_who_leads_hands_out_what_is_over(
     led.look(now + 4, has)
     assert not given(led, line[1]), "the other has not shown itself"
     taken(led)
+
+
+def test_who_has_many_hands_nothing_over(led: Handover, line: tuple[socket.socket, socket.socket]) -> None:
+    now = time.monotonic()
+    led.look(now, MANY)
+    assert not given(led, line[1])
+    led.look(now, 1)
+    led.leads = True
+    led.begin(1)
+    led.look(now, MANY)
+    assert not given(led, line[1])
 
 
 def test_nothing_is_given_while_nobody_leads(
