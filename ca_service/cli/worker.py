@@ -213,6 +213,8 @@ class LoopWorker(ConnectionKeeper):
         """Whether another worker goes on with this connection."""
         if (
             self.handover is None
+            # One that stops has looked for the last time for what nobody took.
+            or not self.alive
             or not connection.whole
             or self.cfg.is_ssl
             or not self.handover.give(

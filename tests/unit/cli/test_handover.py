@@ -194,7 +194,7 @@ class Worker:
     def __init__(self, handover: Handover) -> None:
         worker: Any = LoopWorker.__new__(LoopWorker)
         worker.handover, worker.cfg = handover, SimpleNamespace(is_ssl=False)
-        worker.connections, worker.arrived = {}, []
+        worker.connections, worker.arrived, worker.alive = {}, [], True
         worker.epoll = SimpleNamespace(unregister=lambda _: None)
         self.worker = worker
 
@@ -228,4 +228,14 @@ def test_what_is_not_all_there_or_in_tls_stays(
     assert not giver._is_handed_over(connection)
     connection.whole = True
     giver.cfg.is_ssl = True
+    assert not giver._is_handed_over(connection)
+
+
+def test_a_worker_that_stops_keeps_what_it_has(
+    led: Handover, line: tuple[socket.socket, socket.socket]
+) -> None:
+    giver = Worker(led).worker
+    connection = Connection(giver.cfg, line[1], "", "")
+    connection.gathered, connection.whole, connection.signings = REQUEST, True, 2
+    giver.alive = False
     assert not giver._is_handed_over(connection)
