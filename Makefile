@@ -1,6 +1,6 @@
 # The tasks of this repository; `make help` lists them. Each is a script that also runs by itself.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick format bench load generate clean
+.PHONY: help setup demo test quick cosign format bench load generate clean
 
 help: ## list these tasks
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -13,6 +13,9 @@ demo: ## from an identity token to a revoked certificate in under two minutes
 
 test: ## everything CI runs
 	scripts/test
+
+cosign: ## cosign 2 and 3 against the service; needs Go
+	scripts/test-cosign
 
 quick: ## static checks, unit and property tests
 	scripts/test --quick

@@ -86,7 +86,8 @@ def certificate(
     revocation can only make it stricter: an earlier date, a reason where none was given, or keyCompromise in
     place of another.
 
-    The certificate is named by its serial or by a file: PEM, DER or a Sigstore bundle; - is standard input.
+    The certificate is named by its serial or by a file: PEM, DER, a Sigstore bundle, a bundle of cosign 2, or
+    a commit signed with gitsign; - is standard input.
 
     \b
       ca-service revoke certificate leaf.pem --config ca.toml --reason keyCompromise --comment "ticket 4711"

@@ -152,7 +152,7 @@ def _entries(
 ) -> tuple["Entry", ...]:
     from cryptography.exceptions import InvalidSignature
 
-    from ca_service.cli.subjects import read_certificate
+    from ca_service.cli.signature_files import read_signature_file
     from ca_service.pki.crl import Entry
 
     try:
@@ -164,7 +164,7 @@ def _entries(
     entries = []
     for file in files:
         try:
-            certificate = read_certificate(file.read_bytes())
+            certificate = read_signature_file(file.read_bytes()).certificate
             certificate.verify_directly_issued_by(root)
         except (ValueError, TypeError, InvalidSignature):
             raise click.UsageError(f"--revoke: {file} holds no certificate that this root issued") from None

@@ -76,9 +76,10 @@ def status(
     have expired. A bare SERIAL is asked by OCSP at the settings' status address. The issuing certificate's
     own status is asked of its root's CRL.
 
-    The file is PEM (its first certificate), DER or a Sigstore bundle; - is standard input. The authority to
-    believe is taken from one of --config, --trust and --issuer-chain; without any, a certificate's authority
-    is fetched from the address in it, and a note says that you took its word for who that is.
+    The file is PEM (its first certificate), DER, a Sigstore bundle, a bundle of cosign 2, or a commit signed
+    with gitsign; - is standard input. The authority to believe is taken from one of --config, --trust and
+    --issuer-chain; without any, a certificate's authority is fetched from the address in it, and a note says
+    that you took its word for who that is.
 
     With --at, or a bundle whose time Rekor signed with a key in --trust, the exit code is about a signature
     made at that moment. Any other time in a bundle is shown, and decides nothing.

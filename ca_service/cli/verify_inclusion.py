@@ -53,8 +53,9 @@ def verify_inclusion(
     checkpoint, and the proof that leads from the entry to it. Nothing is believed but the keys of --trust or
     --config.
 
-    The file is PEM (its first certificate), DER or a Sigstore bundle; - is standard input. The log is read as
-    static files (checkpoint and tiles), so a mirror or a plain file server will do.
+    The file is PEM (its first certificate), DER, a Sigstore bundle, a bundle of cosign 2, or a commit signed
+    with gitsign; - is standard input. The log is read as static files (checkpoint and tiles), so a mirror or
+    a plain file server will do.
 
     Exit codes: 0 proven, 1 not proven, 3 the log did not answer.
     """

@@ -1,4 +1,4 @@
-"""A small Rekor v1: hashedrekord entries in a real Merkle tree, so that stock clients complete their round.
+"""A small Rekor v1: two kinds of entries in a real Merkle tree, so that stock clients complete their round.
 
 No search, no storage, no checks of what is submitted; signatures, proofs and checkpoints are real.
 """
@@ -36,10 +36,15 @@ class LocalRekor:
         class Answer(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 proposed = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                known = self.path == "/api/v1/log/entries" and proposed["kind"] == "hashedrekord"
-                body = json.dumps(rekor.append(proposed) if known else {"code": 400}).encode()
+                known = self.path == "/api/v1/log/entries" and proposed["kind"] in ("hashedrekord", "dsse")
+                answer: dict[str, Any] = rekor.append(proposed) if known else {"code": 400}
+                body = json.dumps(answer).encode()
                 self.send_response(201 if known else 400)
                 self.send_header("Content-Type", "application/json")
+                if known:
+                    (name,) = answer  # sigstore-go looks the entry up by this header
+                    self.send_header("ETag", name)
+                    self.send_header("Location", f"{self.path}/{name}")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -48,8 +53,9 @@ class LocalRekor:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-        self.name = f"127.0.0.1:{self.server.server_address[1]}"  # sigstore-js: must occur in baseUrl
-        self.url = f"http://{self.name}"
+        # Who signs its checkpoints; sigstore-js: must occur in baseUrl.
+        self.name = "127.0.0.1"
+        self.url = f"http://{self.name}:{self.server.server_address[1]}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
@@ -72,13 +78,15 @@ class LocalRekor:
         return self.key.sign(message, ec.ECDSA(hashes.SHA256()))
 
     def _checkpoint(self, size: int, root: bytes) -> str:
-        text = f"{self.name}\n{size}\n{base64.b64encode(root).decode()}\n"
+        # A tree's number in the origin is by what sigstore-go tells Rekor 1 from 2.
+        text = f"{self.name} - 1\n{size}\n{base64.b64encode(root).decode()}\n"
         signature = base64.b64encode(self.log_id[:4] + self._sign(text.encode())).decode()
         return f"{text}\n— {self.name} {signature}\n"
 
     def append(self, proposed: dict[str, Any]) -> dict[str, Any]:
         """Log the entry and return it as Rekor does: one member, named by the leaf hash."""
-        body = json.dumps(proposed, sort_keys=True, separators=(",", ":")).encode()
+        logged = _without_payload(proposed) if proposed["kind"] == "dsse" else proposed
+        body = json.dumps(logged, sort_keys=True, separators=(",", ":")).encode()
         with self.lock:
             self.leaves.append(merkle.leaf_hash(body))
             leaves = list(self.leaves)
@@ -102,3 +110,24 @@ class LocalRekor:
             "inclusionProof": proof,
         }
         return {leaves[index].hex(): entry}
+
+
+def _without_payload(proposed: dict[str, Any]) -> dict[str, Any]:
+    """What Rekor keeps of an envelope: hashes, and each signature with who made it."""
+    content = proposed["spec"]["proposedContent"]
+    envelope = json.loads(content["envelope"])
+    payload = base64.b64decode(envelope["payload"])
+    octets = {"envelopeHash": content["envelope"].encode(), "payloadHash": payload}
+    hashes_of = {
+        name: {"algorithm": "sha256", "value": hashlib.sha256(value).hexdigest()}
+        for name, value in octets.items()
+    }
+    signatures = [
+        {"signature": each["sig"], "verifier": verifier}
+        for each, verifier in zip(envelope["signatures"], content["verifiers"], strict=True)
+    ]
+    return {
+        "apiVersion": proposed["apiVersion"],
+        "kind": "dsse",
+        "spec": hashes_of | {"signatures": signatures},
+    }

@@ -25,7 +25,10 @@ ISSUER = "oidc-issuers:\n  https://accounts.example.com:\n"
         (["find", "--config", "{config}", "--log-index", "5"], "expected SHARD:N, such as 2026:17"),
         (["find", "--server", "ca.example.com", "--identity", "x"], "expected an http or https URL"),
         (["export-trust", "--config", "{config}"], "Missing option '--out'"),
-        (["status", "{config}"], "holds no certificate; expected PEM, DER or a Sigstore bundle"),
+        (
+            ["status", "{config}"],
+            "holds no certificate; expected PEM, DER, a Sigstore bundle, or what cosign 2 or gitsign wrote",
+        ),
         (
             ["migrate", "sqlite-to-postgresql", "--config", "{config}", "--to", "postgres://ca@db/ca"],
             "expected postgresql+psycopg:// where it begins with postgres://",
