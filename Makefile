@@ -1,6 +1,6 @@
 # The tasks of this repository; `make help` lists them. Each is a script that also runs by itself.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick cosign format bench load generate clean
+.PHONY: help setup demo test quick go format bench load generate clean
 
 help: ## list these tasks
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -14,8 +14,8 @@ demo: ## from an identity token to a revoked certificate in under two minutes
 test: ## everything CI runs
 	scripts/test
 
-cosign: ## cosign 2 and 3 against the service; needs Go
-	scripts/test-cosign
+go: ## cosign 2 and 3 against the service, Fulcio beside it; needs Go
+	scripts/test-go-programs
 
 quick: ## static checks, unit and property tests
 	scripts/test --quick

@@ -18,8 +18,8 @@ pytest_plugins = ["tests.support.databases", "tests.support.cluster", "tests.sup
 HERE = Path(__file__).parent
 WITHOUT_SOCKETS = ("unit", "property")
 
-collect_ignore = [] if "CASVC_TEST_COSIGN" in os.environ else ["cosign"]
-"""What scripts/test-cosign runs: it builds programs that nobody has in a package."""
+collect_ignore = [] if "CASVC_TEST_GO_PROGRAMS" in os.environ else ["go_programs"]
+"""What scripts/test-go-programs runs: it builds programs that nobody has in a package."""
 
 # Seconds that each folder's tests may take on two cores, added up over the processes of the run, which hinder
 # each other: it is over in little more than half of that. Over it is reported, not failed: machines differ.

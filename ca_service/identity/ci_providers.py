@@ -34,7 +34,7 @@ def _provider(
     name: str, subject: str, extensions: Mapping[str, str], defaults: Mapping[str, str]
 ) -> CiProvider:
     compiled = {extension: Template.parse(text) for extension, text in extensions.items()}
-    return CiProvider(name, Template.parse(subject), compiled, dict(defaults))
+    return CiProvider(name, Template.parse(subject, needs_all=True), compiled, dict(defaults))
 
 
 _GITHUB = _provider(

@@ -175,7 +175,7 @@ class _Reader:
         }
         return CiProvider(
             name=name,
-            subject=self._template(subject, where, "subject-alternative-name-template"),
+            subject=self._template(subject, where, "subject-alternative-name-template", needs_all=True),
             extensions={
                 extension: self._template(template, where, f"extension-templates, {extension}")
                 for extension, template in extensions.items()
@@ -184,9 +184,9 @@ class _Reader:
             defaults={key: self._text(value, where, key) for key, value in defaults.items()},
         )
 
-    def _template(self, text: str, where: str, member: str) -> Template:
+    def _template(self, text: str, where: str, member: str, *, needs_all: bool = False) -> Template:
         try:
-            return Template.parse(text)
+            return Template.parse(text, needs_all=needs_all)
         except ValueError as problem:
             self._refuse(f"{where}: {member}: the template cannot be used: {problem}")
 

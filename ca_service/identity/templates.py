@@ -2,7 +2,7 @@
 
 A bare word is a claim's name. Otherwise text with `{{ .claim }}`, `{{ index . "dotted/claim" }}` (also in
 parentheses) and `{{ if eq A B }}…{{ else }}…{{ end }}`, where A and B are one of these or a quoted text.
-Nothing else.
+Nothing else. A claim that is missing is refused, but for `index`, which then gives an empty text, as in Go.
 """
 
 import re
@@ -33,13 +33,16 @@ class Template:
     _parts: tuple[_Part, ...] = field(compare=False, repr=False)
 
     @classmethod
-    def parse(cls, source: str) -> "Template":
-        """Compile a template; raises ValueError, with a sentence for a person, outside the subset above."""
+    def parse(cls, source: str, *, needs_all: bool = False) -> "Template":
+        """Compile a template; raises ValueError, with a sentence for a person, outside the subset above.
+
+        One that `needs_all` refuses a claim that `index` does not find: for what must never be half empty.
+        """
         if "{{" not in source:
             if "}}" in source or not source.strip():
                 raise ValueError(f"it is neither a claim's name nor a template: {source[:80]!r}")
             return cls(source, frozenset({source}), (_claim(source),))
-        parser = _Parser(source)
+        parser = _Parser(source, needs_all=needs_all)
         parts = parser.parse()
         return cls(source, frozenset(parser.names), parts)
 
@@ -56,6 +59,15 @@ def _claim(name: str) -> _Part:
     def part(values: Values) -> str:
         value = values.get(name)
         return value if isinstance(value, str) else _written(name, value)
+
+    return part
+
+
+def _claim_or_nothing(name: str) -> _Part:
+    claim = _claim(name)
+
+    def part(values: Values) -> str:
+        return "" if values.get(name) is None else claim(values)
 
     return part
 
@@ -94,8 +106,9 @@ def _written(name: str, value: object) -> str:
 class _Parser:
     """One pass over the source, which yields the parts and collects the names they ask for."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, *, needs_all: bool) -> None:
         self.names: set[str] = set()
+        self._indexed = _claim if needs_all else _claim_or_nothing
         self._pieces = _ACTION.split(source)
         self._position = 0
         for text in self._pieces[::2]:
@@ -163,7 +176,7 @@ class _Parser:
     def _operand(self, tokens: list[tuple[str, str]], *, texts: bool) -> _Part:
         kind, word = tokens.pop(0)
         if kind == "field":
-            return self._named(word[1:])
+            return self._named(word[1:], _claim)
         if kind == "text" and texts:
             return _literal(_unquoted(word))
         if word == "(":
@@ -180,12 +193,12 @@ class _Parser:
             and tokens[1][0] == "text"
         ):
             del tokens[0]
-            return self._named(_unquoted(tokens.pop(0)[1]))
+            return self._named(_unquoted(tokens.pop(0)[1]), self._indexed)
         raise ValueError(f"{word!r} is not one of the actions that are understood")
 
-    def _named(self, name: str) -> _Part:
+    def _named(self, name: str, part: Callable[[str], _Part]) -> _Part:
         self.names.add(name)
-        return _claim(name)
+        return part(name)
 
 
 def _unquoted(token: str) -> str:

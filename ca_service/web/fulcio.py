@@ -183,12 +183,12 @@ def chains_pem(trust: Chains) -> str:
 
 
 def configuration(issuers: IssuerDirectory) -> list[dict[str, object]]:
-    """List the issuers as Fulcio's OIDCIssuer messages; members with default values are left out."""
+    """List the issuers as Fulcio's OIDCIssuer messages, with the members that are empty, as Fulcio does."""
     return [_oidc_issuer(issuer) for issuer in (*issuers.issuers, *issuers.wildcards)]
 
 
 def _oidc_issuer(issuer: Issuer) -> dict[str, object]:
-    members: dict[str, object] = {
+    return {
         "wildcardIssuerUrl" if issuer.wildcard else "issuerUrl": issuer.issuer_url,
         "audience": issuer.client_id,
         "challengeClaim": issuer.challenge,
@@ -197,12 +197,12 @@ def _oidc_issuer(issuer: Issuer) -> dict[str, object]:
         "subjectDomain": issuer.subject_domain,
         "skipEmailVerification": issuer.skip_email_verification,
     }
-    return {name: value for name, value in members.items() if value}
 
 
 def _token(body: Message, authorization: str) -> str:
     credentials = body.message("credentials")
-    token = credentials.text("oidcIdentityToken") if credentials else ""
+    # A token read from a file may end with its line, which Fulcio takes too.
+    token = credentials.text("oidcIdentityToken").strip() if credentials else ""
     return _ascii(token) if token else _bearer_token(authorization)
 
 

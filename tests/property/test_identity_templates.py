@@ -43,7 +43,8 @@ LITERALS = st.text(alphabet="ab/:#\"'%} ", max_size=5).filter(lambda text: "}}" 
 def test_a_template_shows_its_claims_between_its_texts(
     parts: list[tuple[str, tuple[str, str]]], values: dict[str, str]
 ) -> None:
-    template = Template.parse("".join(literal + spelled for literal, (spelled, _) in parts))
+    source = "".join(literal + spelled for literal, (spelled, _) in parts)
+    template = Template.parse(source, needs_all=True)
     asked = {name for _, (_, name) in parts}
     assert template.names == asked
     if asked <= set(values):

@@ -136,8 +136,9 @@ def test_the_configuration_lists_every_issuer_as_the_file_has_it(
                 "audience": members["client-id"],
                 "issuerType": members["type"],
                 "challengeClaim": "email" if members["type"] == "email" else "sub",
-                "subjectDomain": members.get("subject-domain"),
-                "spiffeTrustDomain": members.get("spiffe-trust-domain"),
+                "subjectDomain": members.get("subject-domain", ""),
+                "spiffeTrustDomain": members.get("spiffe-trust-domain", ""),
+                "skipEmailVerification": False,
             }
-            expected.append({name: value for name, value in described.items() if value})
+            expected.append(described)
     assert reply.json() == {"issuers": expected}

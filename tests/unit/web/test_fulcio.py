@@ -102,6 +102,12 @@ def test_protobufs_json_mapping_is_followed(client: FlaskClient, world: World, b
     assert world.issuance.asked == [(TOKEN, PublicKeyProof(PEM.encode(), PROOF))]
 
 
+def test_a_token_that_was_read_from_a_file_may_end_with_its_line(client: FlaskClient, world: World) -> None:
+    body = {"credentials": {"oidcIdentityToken": f" {TOKEN}\r\n"}, "publicKeyRequest": public_key_request()}
+    assert client.post(V2, json=body).status_code == 200
+    assert world.issuance.asked[0][0] == TOKEN
+
+
 def test_the_tokens_place_in_the_body_wins_over_the_header(client: FlaskClient, world: World) -> None:
     body = {"credentials": {"oidc_identity_token": "x.y.z"}, "publicKeyRequest": public_key_request()}
     client.post(V2, json=body, headers=BEARER)
@@ -174,7 +180,10 @@ def test_the_configuration_lists_every_issuer_with_its_challenge(client: FlaskCl
             "issuerUrl": "https://accounts.example.com",
             "audience": "sigstore",
             "challengeClaim": "email",
+            "spiffeTrustDomain": "",
             "issuerType": "email",
+            "subjectDomain": "",
+            "skipEmailVerification": False,
         },
         {
             "issuerUrl": "https://spiffe.example.com",
@@ -182,19 +191,26 @@ def test_the_configuration_lists_every_issuer_with_its_challenge(client: FlaskCl
             "challengeClaim": "sub",
             "spiffeTrustDomain": "example.com",
             "issuerType": "spiffe",
+            "subjectDomain": "",
+            "skipEmailVerification": False,
         },
         {
             "issuerUrl": "https://users.example.com",
             "audience": "other",
             "challengeClaim": "sub",
+            "spiffeTrustDomain": "",
             "issuerType": "email",
+            "subjectDomain": "",
             "skipEmailVerification": True,
         },
         {
             "wildcardIssuerUrl": "https://oidc.*.example.com/id/*",
             "audience": "sigstore",
             "challengeClaim": "sub",
+            "spiffeTrustDomain": "",
             "issuerType": "kubernetes",
+            "subjectDomain": "",
+            "skipEmailVerification": False,
         },
     ]
 

@@ -1,4 +1,4 @@
-"""cosign 2, cosign 3 and a registry for images, as `scripts/test-cosign` has built them."""
+"""cosign 2, cosign 3 and a registry for images, as `scripts/test-go-programs` has built them."""
 
 import os
 import subprocess
@@ -76,8 +76,8 @@ class Signer:
 
 @pytest.fixture(scope="session")
 def programs() -> Path:
-    """The folder with v2/cosign, v3/cosign and crane."""
-    return Path(os.environ["CASVC_TEST_COSIGN"])
+    """The folder with v2/cosign, v3/cosign, fulcio and crane."""
+    return Path(os.environ["CASVC_TEST_GO_PROGRAMS"])
 
 
 @pytest.fixture(params=[2, 3], ids=["cosign 2", "cosign 3"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ca_service.cli.signature_files import read_signature_file
-from tests.cosign.conftest import Finished, Signer
+from tests.go_programs.conftest import Finished, Signer
 from tests.support.administration import log_in_at_dev_idp
 from tests.support.processes import invoke, succeed, wait_until
 
