@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -36,6 +37,11 @@ class OutsideRekor:
     url: str
     public_key: PublicKeyTypes
     major_api_version: int = 1
+
+    @property
+    def origin(self) -> str:
+        """The name in its checkpoints, as its id depends on it: clients expect the URL's host."""
+        return (urlsplit(self.url).hostname or "") if self.major_api_version > 1 else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +107,15 @@ class TrustMaterial:
     def documents(
         self, rekors: Sequence[OutsideRekor], tsas: Sequence[OutsideTsa]
     ) -> Mapping[str, Mapping[str, Json]]:
-        """The JSON documents by file name; those for signing only when a Rekor is given.
+        """The JSON documents by file name.
+
+        Those for signing are there when somebody is given who tells when a signature was made: a Rekor, or,
+        for cosign alone, a timestamp authority.
 
         Raises ConfigurationError for a key of a kind that the documents have no name for, and Unavailable.
         """
         root = self._trusted_root(rekors, tsas)
-        if not rekors:
+        if not rekors and not tsas:
             return {"trusted_root.json": root}
         config = signing_config(
             SigningService(self._url, _FULCIO_API_VERSION, self._organization, self._since),
@@ -116,18 +125,17 @@ class TrustMaterial:
             ],
             [SigningService(tsa.url, 1, self._organization, self._since) for tsa in tsas],
         )
-        return {
-            "trusted_root.json": root,
-            "signing_config.json": config,
-            "client_trust_config.json": client_trust_config(root, config),
-        }
+        documents = {"trusted_root.json": root, "signing_config.json": config}
+        if rekors:
+            documents["client_trust_config.json"] = client_trust_config(root, config)
+        return documents
 
     def _trusted_root(self, rekors: Sequence[OutsideRekor], tsas: Sequence[OutsideTsa]) -> Mapping[str, Json]:
         return trusted_root(
             [TrustedAuthority(authority.chain, self._url) for authority in self._trusted()],
             [self._trusted_log(shard) for shard in self._logs()],
             [TrustedAuthority(tsa.chain, tsa.url) for tsa in tsas],
-            [TrustedLog(rekor.url, rekor.public_key, self._since) for rekor in rekors],
+            [TrustedLog(each.url, each.public_key, self._since, origin=each.origin) for each in rekors],
         )
 
     def _trusted(self) -> Sequence[Authority]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -35,9 +36,22 @@ _Outside = TypeVar("_Outside")
     help="An artifact log that clients use, and its key.",
 )
 @click.option(
+    "--rekor-v2",
+    "rekors_v2",
+    multiple=True,
+    metavar="URL=KEY.pem",
+    help="The same, when it is a Rekor 2; a timestamp authority is needed with it.",
+)
+@click.option(
     "--tsa", "tsas", multiple=True, metavar="URL=CHAIN.pem", help="A timestamp authority and its chain."
 )
-def export_trust(settings: "Settings", out: Path, rekors: tuple[str, ...], tsas: tuple[str, ...]) -> None:
+def export_trust(
+    settings: "Settings",
+    out: Path,
+    rekors: tuple[str, ...],
+    rekors_v2: tuple[str, ...],
+    tsas: tuple[str, ...],
+) -> None:
     """Write what verifiers and signing clients must hold.
 
     All of it is public.
@@ -46,14 +60,20 @@ def export_trust(settings: "Settings", out: Path, rekors: tuple[str, ...], tsas:
       trusted_root.json         chain, log key, and the Rekor and TSA you name
       fulcio.pem                issuing certificates and root, for openssl, Java and the like
       ctlog.pub                 the log's key, for cosign's SIGSTORE_CT_LOG_PUBLIC_KEY_FILE
-      signing_config.json       where clients sign; needs --rekor
+      signing_config.json       where clients sign; needs --rekor, or for cosign alone --tsa
       client_trust_config.json  both in one, for sigstore-python --trust-config; needs --rekor
     """
     from ca_service.app import build_service
     from ca_service.files.durable import write_file
     from ca_service.web.fulcio import chains_pem
 
-    outside_rekors = [_outside("--rekor", text, _rekor) for text in rekors]
+    if rekors_v2 and not tsas:
+        raise click.UsageError(
+            "--rekor-v2: a Rekor 2 does not tell when a signature was made; name a timestamp authority too,"
+            " with --tsa URL=CHAIN.pem"
+        )
+    outside_rekors = [_outside("--rekor", text, partial(_rekor, 1)) for text in rekors]
+    outside_rekors += [_outside("--rekor-v2", text, partial(_rekor, 2)) for text in rekors_v2]
     outside_tsas = [_outside("--tsa", text, _tsa) for text in tsas]
     service = build_service(settings)
     try:
@@ -67,10 +87,18 @@ def export_trust(settings: "Settings", out: Path, rekors: tuple[str, ...], tsas:
     for name, content in files.items():
         write_file(out / name, content.encode())
         click.echo(f"wrote {out / name}")
-    if not outside_rekors:
+    if not outside_rekors and outside_tsas:
+        click.echo(
+            "not written: client_trust_config.json, which sigstore-python refuses without an artifact log;"
+            " name yours with --rekor URL=KEY.pem. cosign 3 signs with signing_config.json as it is, and"
+            " verifies with --insecure-ignore-tlog --use-signed-timestamps.",
+            err=True,
+        )
+    elif not outside_rekors:
         click.echo(
             "not written: signing_config.json and client_trust_config.json. Sigstore's clients refuse them"
-            " without an artifact log; name yours with --rekor URL=KEY.pem.",
+            " without anybody who tells when a signature was made; name an artifact log with"
+            " --rekor URL=KEY.pem, or for cosign 3 alone a timestamp authority with --tsa URL=CHAIN.pem.",
             err=True,
         )
 
@@ -88,10 +116,10 @@ def _outside(option: str, text: str, read: Callable[[str, bytes], _Outside]) -> 
         raise click.UsageError(f"{option}: {file} is not what is expected there, as PEM") from None
 
 
-def _rekor(url: str, content: bytes) -> "OutsideRekor":
+def _rekor(version: int, url: str, content: bytes) -> "OutsideRekor":
     from ca_service.authority.trust import OutsideRekor
 
-    return OutsideRekor(url, load_pem_public_key(content))
+    return OutsideRekor(url, load_pem_public_key(content), version)
 
 
 def _tsa(url: str, content: bytes) -> "OutsideTsa":

@@ -32,6 +32,7 @@ _CURVE_DETAILS = {
     "secp521r1": "PKIX_ECDSA_P521_SHA_512",
 }
 _RSA_DETAILS = (2048, 3072, 4096)
+_NOTE_ED25519 = b"\x01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +49,16 @@ class TrustedAuthority:
 
 @dataclass(frozen=True, slots=True)
 class TrustedLog:
-    """A transparency log: `valid_from` is at or before its first timestamp, `valid_until` its retirement."""
+    """A transparency log: `valid_from` is at or before its first timestamp, `valid_until` its retirement.
+
+    `origin` is the name in the checkpoints of a log that has its id from there (Rekor 2).
+    """
 
     url: str
     public_key: PublicKeyTypes
     valid_from: datetime
     valid_until: datetime | None = None
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +99,13 @@ def signing_config(
 ) -> dict[str, Json]:
     """The signing config, version 0.2: whom signers call. The authority's `major_api_version` must be 1.
 
-    Raises ConfigurationError without a Rekor, which stock clients refuse, or for another version.
+    Raises ConfigurationError without anybody who tells when a signature was made (cosign takes a timestamp
+    authority for that, the other clients want a Rekor), or for another version.
     """
-    if not rekors:
+    if not rekors and not tsas:
         raise ConfigurationError(
-            "A signing config needs an artifact log: expected at least one Rekor, none was given, and "
-            "Sigstore "
-            "clients refuse a configuration without one. Name one with --rekor URL=KEY.",
+            "A signing config needs somebody who tells when a signature was made: expected a Rekor or a "
+            "timestamp authority, none was given. Name one with --rekor URL=KEY or --tsa URL=CHAIN.",
         )
     if authority.major_api_version != 1:
         raise ConfigurationError(
@@ -113,7 +118,7 @@ def signing_config(
         "caUrls": [_service(authority)],
         "oidcUrls": [_service(service) for service in oidc],
         "rekorTlogUrls": [_service(service) for service in rekors],
-        "rekorTlogConfig": {"selector": "ANY"},
+        **({"rekorTlogConfig": {"selector": "ANY"}} if rekors else {}),
         "tsaUrls": [_service(service) for service in tsas],
         **({"tsaConfig": {"selector": "ANY"}} if tsas else {}),
     }
@@ -160,8 +165,17 @@ def _log(log: TrustedLog) -> Json:
             "keyDetails": _key_details(log),
             "validFor": _period(log.valid_from, log.valid_until),
         },
-        "logId": {"keyId": _base64(hashlib.sha256(spki).digest())},
+        "logId": {"keyId": _base64(_log_id(log, spki))},
     }
+
+
+def _log_id(log: TrustedLog, spki: bytes) -> bytes:
+    """SHA-256 of the key (RFC 6962 §3.2); of an Ed25519 key with the log's name (C2SP signed-note)."""
+    if log.origin and isinstance(log.public_key, ed25519.Ed25519PublicKey):
+        return hashlib.sha256(
+            log.origin.encode() + b"\n" + _NOTE_ED25519 + log.public_key.public_bytes_raw()
+        ).digest()
+    return hashlib.sha256(spki).digest()
 
 
 def _key_details(log: TrustedLog) -> str:

@@ -12,7 +12,7 @@ from ca_service.web.replies import CACHED_FOR_MINUTES, PEM_CHAIN, allow_any_orig
 PEM_PUBLIC_KEY = "application/x-pem-file"
 
 NEEDS_REKOR = ("signing_config.json", "client_trust_config.json")
-"""The documents that stock clients refuse unless they name a Rekor, so they exist only once one is given."""
+"""The documents that most clients refuse unless they name a Rekor, so they exist only once one is given."""
 
 
 class TrustFiles(Protocol):

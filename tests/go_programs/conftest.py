@@ -3,11 +3,14 @@
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import requests
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from tests.support.processes import RunningService, environment, free_port, wait_until
 from tests.support.rekor import LocalRekor
@@ -80,18 +83,87 @@ def programs() -> Path:
     return Path(os.environ["CASVC_TEST_GO_PROGRAMS"])
 
 
-@pytest.fixture(params=[2, 3], ids=["cosign 2", "cosign 3"])
-def signer(
-    request: pytest.FixtureRequest,
-    programs: Path,
-    service: RunningService,
-    rekor: LocalRekor,
-    trust: Path,
-    tokens: TokenDesk,
+@pytest.fixture
+def cosign_3(
+    programs: Path, service: RunningService, rekor: LocalRekor, trust: Path, tokens: TokenDesk
 ) -> Signer:
+    """Somebody with cosign 3."""
+    return Signer(3, programs / "v3" / "cosign", service, rekor, trust, tokens)
+
+
+@pytest.fixture(params=[2, 3], ids=["cosign 2", "cosign 3"])
+def signer(request: pytest.FixtureRequest, programs: Path, cosign_3: Signer) -> Signer:
     """One of each generation."""
     generation: int = request.param
-    return Signer(generation, programs / f"v{generation}" / "cosign", service, rekor, trust, tokens)
+    return replace(cosign_3, generation=generation, program=programs / f"v{generation}" / "cosign")
+
+
+@contextmanager
+def _serving(command: list[str | Path], folder: Path, url: str) -> Iterator[None]:
+    """A program while it answers at a URL."""
+    environ = environment({"HOME": str(folder)})
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(command, env=environ, stdout=log, stderr=log) as process,
+    ):
+
+        def answers() -> bool:
+            assert process.poll() is None, (folder / "log").read_text()
+            try:
+                return requests.get(url, timeout=10).ok
+            except requests.ConnectionError:
+                return False
+
+        try:
+            wait_until(answers, 30, url)
+            yield
+        finally:
+            process.terminate()
+
+
+@dataclass
+class Outside:
+    """Somebody whom export-trust is told of: an address, and a file with a key or a chain."""
+
+    url: str
+    file: Path
+
+    def __str__(self) -> str:
+        return f"{self.url}={self.file}"
+
+
+@pytest.fixture(scope="session")
+def rekor_2(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
+    """A Rekor 2 with an Ed25519 key."""
+    folder = tmp_path_factory.mktemp("rekor-2")
+    key, ports = ed25519.Ed25519PrivateKey.generate(), [str(free_port()) for _ in range(3)]
+    pkcs8 = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "key.pem").write_bytes(pkcs8)
+    public = folder / "key.pub"
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    url = f"http://127.0.0.1:{ports[0]}"
+    command: list[str | Path] = [
+        *(programs / "posix", "serve", "--hostname", "127.0.0.1", "--checkpoint-interval", "1s"),
+        *("--http-port", ports[0], "--grpc-port", ports[1], "--http-metrics-port", ports[2]),
+        *("--storage-dir", folder / "log-files", "--signer-filepath", folder / "key.pem"),
+    ]
+    with _serving(command, folder, f"{url}/healthz"):
+        yield Outside(url, public)
+
+
+@pytest.fixture(scope="session")
+def tsa(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
+    """A timestamp authority (RFC 3161) with a chain of its own."""
+    folder, port = tmp_path_factory.mktemp("tsa"), str(free_port())
+    url = f"http://127.0.0.1:{port}/api/v1/timestamp"
+    command: list[str | Path] = [
+        *(programs / "timestamp-server", "serve", "--host", "127.0.0.1", "--port", port),
+        *("--scheme", "http", "--timestamp-signer", "memory", "--disable-ntp-monitoring"),
+    ]
+    with _serving(command, folder, f"{url}/certchain"):
+        chain = folder / "chain.pem"
+        chain.write_bytes(requests.get(f"{url}/certchain", timeout=60).content)
+        yield Outside(url, chain)
 
 
 @pytest.fixture(scope="session")
@@ -101,21 +173,8 @@ def image(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     layer = folder / "layer.tar"
     subprocess.run(["tar", "-cf", layer, "-C", Path(__file__).parent, "__init__.py"], check=True)
     environ = environment({"HOME": str(folder)})
-    with (
-        (folder / "log").open("wb") as log,
-        subprocess.Popen(
-            [programs / "crane", "registry", "serve", "--address", f"127.0.0.1:{port}"],
-            env=environ | {"PORT": str(port)},
-            stdout=log,
-            stderr=log,
-        ) as registry,
-    ):
-
-        def is_there() -> bool:
-            try:
-                return requests.get(f"http://127.0.0.1:{port}/v2/", timeout=10).ok
-            except requests.ConnectionError:
-                return False
+    command: list[str | Path] = [programs / "crane", "registry", "serve", "--address", f"127.0.0.1:{port}"]
+    with _serving(command, folder, f"http://127.0.0.1:{port}/v2/"):
 
         def push(name: str) -> str:
             tag = f"127.0.0.1:{port}/{name}:1"
@@ -128,8 +187,4 @@ def image(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             )
             return pushed.stdout.strip()
 
-        try:
-            wait_until(is_there, 30, "the registry")
-            yield push
-        finally:
-            registry.terminate()
+        yield push

@@ -1,11 +1,13 @@
 """Doctor and export-trust tell the truth about a directory; wrong use ends with a sentence."""
 
+import base64
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from ca_service.cli.group import SECTIONS, main
@@ -143,6 +145,35 @@ def test_export_trust_with_a_rekor_writes_the_signing_documents(host: Host, tmp_
         refused = run("export-trust", "--config", host.config, "--out", out, "--rekor", wrong)
         assert refused.exit_code == 2
         assert "--rekor" in refused.stderr
+
+
+def test_export_trust_with_a_timestamp_authority_or_a_rekor_2(host: Host, tmp_path: Path) -> None:
+    key, chain, out = tmp_path / "rekor.pub", tmp_path / "tsa.pem", tmp_path / "trust"
+    public_key = ed25519.Ed25519PrivateKey.generate().public_key()
+    key.write_bytes(public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    chain.write_text("".join(host.service.trust.chains()[0]))
+    rekor, tsa = f"https://rekor.example.com={key}", f"https://tsa.example.com/ts={chain}"
+    export = ("export-trust", "--config", host.config, "--out", out)
+
+    alone = run(*export, "--tsa", tsa)
+    assert alone.exit_code == 0, alone.output
+    assert "client_trust_config.json, which sigstore-python refuses" in alone.stderr
+    assert not (out / "client_trust_config.json").exists()
+    config = json.loads((out / "signing_config.json").read_text())
+    assert [each["url"] for each in config["tsaUrls"]] == ["https://tsa.example.com/ts"]
+    assert config["rekorTlogUrls"] == []
+
+    without = run(*export, "--rekor-v2", rekor)
+    assert without.exit_code == 2
+    assert "does not tell when a signature was made" in without.stderr
+
+    both = run(*export, "--rekor-v2", rekor, "--tsa", tsa)
+    assert both.exit_code == 0, both.output
+    config = json.loads((out / "client_trust_config.json").read_text())
+    assert config["signingConfig"]["rekorTlogUrls"][0]["majorApiVersion"] == 2
+    (log,) = config["trustedRoot"]["tlogs"]
+    noted = hashlib.sha256(b"rekor.example.com\n\x01" + public_key.public_bytes_raw()).digest()
+    assert log["logId"]["keyId"] == base64.b64encode(noted).decode()
 
 
 def test_migrate_leaves_a_current_database_alone(host: Host) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
 from ca_service.errors import ConfigurationError
 from ca_service.pki.keys import spki_der
@@ -102,6 +102,31 @@ def test_the_signing_config_offers_version_1_of_the_authority_and_any_one_rekor(
     ]
     assert config["rekorTlogUrls"][0]["majorApiVersion"] == 2
     assert config["rekorTlogConfig"] == config["tsaConfig"] == {"selector": "ANY"}
+
+
+def test_a_timestamp_authority_alone_is_enough_to_sign_with() -> None:
+    config: Any = signing_config(_service(), [], [_service("https://tsa.example")])
+    assert config["rekorTlogUrls"] == []
+    assert "rekorTlogConfig" not in config
+    assert config["tsaConfig"] == {"selector": "ANY"}
+
+
+def test_a_log_with_a_name_has_its_id_from_there_when_its_key_is_of_signed_notes() -> None:
+    """As the public Rekor 2 of 2025 has it in Sigstore's trusted_root.json."""
+    published = "MCowBQYDK2VwAyEAt8rlp1knGwjfbcXAYPYAkn0XiLz1x8O4t0YkEhie244="
+    key = load_der_public_key(base64.b64decode(published))
+    elliptic = _REKOR.public_key
+    name = "log2025-1.rekor.sigstore.dev"
+    logs = [
+        TrustedLog(f"https://{name}", key, FOUNDED, origin=name),
+        TrustedLog(f"https://{name}", elliptic, FOUNDED, origin=name),
+        TrustedLog(f"https://{name}", key, FOUNDED),
+    ]
+    root: Any = trusted_root([_OURS], [_LOG], tlogs=logs)
+    ids = [log["logId"]["keyId"] for log in root["tlogs"]]
+    assert ids[0] == "zxGZFVvd0FEmjR8WrFwMdcAJ9vtaY/QXf44Y1wUeP6A="
+    for found, spki in zip(ids[1:], (spki_der(elliptic), base64.b64decode(published)), strict=True):
+        assert found == base64.b64encode(hashlib.sha256(spki).digest()).decode()
 
 
 def test_material_that_clients_would_refuse_is_not_made() -> None:
