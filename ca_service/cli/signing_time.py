@@ -12,6 +12,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
+from ca_service.cli.timestamps import timestamps
 from ca_service.cli.verdicts import Verdict
 from ca_service.pki.signatures import verify_sha256
 
@@ -20,7 +21,7 @@ _ENDLESS = (KeyError, IndexError, TypeError, AttributeError, ValueError, Recursi
 
 @dataclass(frozen=True, slots=True)
 class SigningTime:
-    """A moment, and whose word it is: `given` by the caller, `rekor` when verified, `bundle` when not."""
+    """A moment, and whose word it is: `given` by the caller, `rekor` or `tsa` verified, `bundle` not."""
 
     moment: datetime
     source: str
@@ -42,17 +43,28 @@ class Meaning:
 def signing_time(
     bundle: Mapping[str, Any], certificate: x509.Certificate, trusted_root: Path | None
 ) -> SigningTime | None:
-    """The time of an artifact log's entry in a bundle, or None when it has none.
+    """When the signature in a bundle was there, by an artifact log's entry or a timestamp authority, or None.
 
-    It is verified when `trusted_root` (trusted_root.json) has the log's key: the promise that the log signed
-    over time and entry, and that the entry is about this certificate. Timestamps of a timestamp authority are
-    not looked at.
+    It is the earliest time that `trusted_root` (trusted_root.json) verifies, else the first that the bundle
+    tells. Of an entry the log's promise is verified, over time and entry, and that the entry is about this
+    certificate; of a timestamp what `timestamps` says.
     """
+    found = [*_logged(bundle, certificate, trusted_root)]
+    found += [
+        SigningTime(each.moment, "tsa" if each.verified else "bundle")
+        for each in timestamps(bundle, certificate, trusted_root)
+    ]
+    verified = [each for each in found if each.trusted]
+    return min(verified, key=lambda each: each.moment) if verified else next(iter(found), None)
+
+
+def _logged(
+    bundle: Mapping[str, Any], certificate: x509.Certificate, trusted_root: Path | None
+) -> Iterator[SigningTime]:
     try:
         entries = list(bundle["verificationMaterial"].get("tlogEntries", ()))
     except _ENDLESS:
-        return None
-    unverified = None
+        return
     keys = dict(_log_keys(trusted_root)) if trusted_root is not None else {}
     for entry in entries:
         try:
@@ -60,10 +72,9 @@ def signing_time(
             moment = datetime.fromtimestamp(seconds, UTC)
         except (*_ENDLESS, OSError):
             continue
-        if seconds > 0 and _is_promised(entry, seconds, certificate, keys):
-            return SigningTime(moment, "rekor")
-        unverified = unverified or (SigningTime(moment, "bundle") if seconds > 0 else None)
-    return unverified
+        if seconds > 0:
+            promised = _is_promised(entry, seconds, certificate, keys)
+            yield SigningTime(moment, "rekor" if promised else "bundle")
 
 
 def meaning(certificate: x509.Certificate | None, verdicts: list[Verdict], moment: datetime) -> Meaning:

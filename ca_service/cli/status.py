@@ -26,7 +26,7 @@ _CHAIN_FILE = "fulcio.pem"
 _TRUSTED_ROOT = "trusted_root.json"
 _UNVERIFIED = (
     "the time of signing is what the bundle says, which whoever holds a stolen key can write; give --trust"
-    " with the key of its Rekor, or --at"
+    " with the key of its Rekor or the chain of its timestamp authority, or --at"
 )
 
 
@@ -81,8 +81,8 @@ def status(
     --issuer-chain; without any, a certificate's authority is fetched from the address in it, and a note says
     that you took its word for who that is.
 
-    With --at, or a bundle whose time Rekor signed with a key in --trust, the exit code is about a signature
-    made at that moment. Any other time in a bundle is shown, and decides nothing.
+    With --at, or a bundle whose time a Rekor or a timestamp authority of --trust signed, the exit code is
+    about a signature made at that moment. Any other time in a bundle is shown, and decides nothing.
 
     Exit codes: 0 good, 1 revoked or unknown (or not good at that moment), 3 nobody gave a trustworthy answer.
     """

@@ -1,11 +1,14 @@
 """Signatures whose time a timestamp authority tells: with Rekor 2, and in no log of signatures at all."""
 
+import json
 import subprocess
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.conformance.test_sigstore_python import sigstore
 from tests.go_programs.conftest import Outside, Signer
+from tests.support.processes import succeed, wait_until
 
 EMAIL = "timestamped@example.com"
 
@@ -50,5 +53,12 @@ def test_a_timestamp_authority_alone(cosign_3: Signer, tsa: Outside, tmp_path: P
     assert cosign.verify("verify-blob", EMAIL, "--bundle", bundle, artifact).returncode != 0
     alone = ("--insecure-ignore-tlog", "--use-signed-timestamps")
     ok(cosign.verify("verify-blob", EMAIL, *alone, "--bundle", bundle, artifact))
+    date = datetime.now(UTC) + timedelta(seconds=1)
+    assert "does not count" not in succeed("status", bundle, "--trust", trust)
+    wait_until(lambda: datetime.now(UTC) > date, 10, "a moment after the signature")
+    revoke = ("revoke", "certificate", bundle, "--reason", "keyCompromise", "--revocation-date")
+    cosign.service.admin(*revoke, date.isoformat())
+    told = json.loads(succeed("status", bundle, "--trust", trust, "--json"))
+    assert (told["status"], told["at"]["source"], told["at"]["counts"]) == ("revoked", "tsa", True)
     artifact.write_text("another")
     assert cosign.verify("verify-blob", EMAIL, *alone, "--bundle", bundle, artifact).returncode != 0
