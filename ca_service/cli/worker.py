@@ -7,11 +7,9 @@ log has it, the same thread signs and replies. Whatever would wait meanwhile (au
 anew by one of the other threads. No thread waits for a client, slow ones hold memory alone.
 """
 
-import errno
 import logging
 import os
 import select
-import ssl
 import threading
 import time
 from collections import deque
@@ -20,66 +18,29 @@ from functools import partial
 from typing import Any
 
 from gunicorn.http.body import LengthReader
-from gunicorn.http.errors import NoMoreData
-from gunicorn.http.wsgi import create
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER
 
 from ca_service.authority.issuance import ANSWER_SECONDS
 from ca_service.authority.waiting import Elsewhere, WouldWait, at_once
-from ca_service.cli.connection_keeper import SILENCE_SECONDS, ConnectionKeeper
-from ca_service.cli.connections import Connection, OneWrite
+from ca_service.cli.connection_sharing import ConnectionSharer
+from ca_service.cli.connections import Connection
 from ca_service.cli.draining import accept_the_last
-from ca_service.cli.handover import IN_A_ROW, Channel, Handover
-from ca_service.cli.refusals import fault, refusal
-from ca_service.web.correlation import new_name
+from ca_service.cli.exchange import Exchange
+from ca_service.cli.faults import answer_fault
+from ca_service.cli.gathering import HOLD_SECONDS, TOGETHER, Gathering
 from ca_service.web.shortcuts import DONE, Pending
 
 _ALIVE_SECONDS = 1.0
-_HOLD_SECONDS = 0.02
-"""How long requests for certificates are held at most while the log stores those before them."""
-_GATHER_SECONDS = 0.006
-"""How long the first of them wait, after certificates were answered together, for as many as these were."""
 _LOOK_SECONDS = 0.1
-_LATELY_SECONDS = 1.0
-"""Who asked for a certificate so lately counts as a client of the worker that leads."""
 _EVENTS = 128
 _FEW_WORKERS = 8
-_MOST_CALLS = 16
-_TOGETHER = 32
-"""How many requests are served, and certificates prepared, before the next look at who else is there."""
-_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
 
 _LOG = logging.getLogger("gunicorn.error")
 
 
-class Exchange:
-    """One request and its reply."""
-
-    __slots__ = ("answer_by", "connection", "environ", "request", "response", "worker")
-
-    def __init__(self, worker: "LoopWorker", connection: Connection, request: Any) -> None:
-        """Take a request that was parsed."""
-        self.worker = worker
-        self.connection = connection
-        self.request = request
-        self.response, self.environ = create(
-            request, connection, connection.client, connection.server, worker.cfg, response_class=OneWrite
-        )
-        self.environ["wsgi.multithread"] = True
-        self.environ["gunicorn.socket"] = connection.sock
-        self.answer_by = 0.0
-
-    def done(self) -> None:
-        """Say, from any thread, that the pending reply can be finished."""
-        self.worker.tell(self.worker.stored, self)
-
-
-class LoopWorker(ConnectionKeeper):
+class LoopWorker(ConnectionSharer):
     """A worker process."""
-
-    handover: Handover | None = None
-    """What it shares with the others, if there are any."""
 
     def init_process(self) -> None:
         """Prepare what must not be shared between processes, then run."""
@@ -92,13 +53,7 @@ class LoopWorker(ConnectionKeeper):
         self.prepared = 0
         # Others may come without end, each round more than are served in it.
         self.flush_by = 0.0
-        # What waits for the log is prepared together: such requests are held while others are with it.
-        self.held: deque[Connection] = deque()
-        self.hold_until = 0.0
-        # After many answers at once about as many requests come: each batch costs, however many are in it.
-        self.expected = 0
-        self.expect_until = 0.0
-        self.gathering: set[bytes] = set()
+        self.gathering = Gathering()
         # What other threads hand to this one, and how they wake it.
         self.stored: deque[Exchange] = deque()
         self.found: deque[Exchange] = deque()
@@ -140,9 +95,7 @@ class LoopWorker(ConnectionKeeper):
             alone = select.EPOLLEXCLUSIVE if self.cfg.workers > _FEW_WORKERS else 0
             self.epoll.register(number, select.EPOLLIN | alone)
         self.epoll.register(self.waker, select.EPOLLIN)
-        if self.handover is not None:
-            self.handover.begin(self.age)
-            self.epoll.register(self.handover.listening, select.EPOLLIN)
+        self._begin_sharing()
         for number in range(self.cfg.threads):
             threading.Thread(target=self._work, name=f"server-{number}", daemon=True).start()
         next_sign = next_look = 0.0
@@ -174,67 +127,15 @@ class LoopWorker(ConnectionKeeper):
             connection.timeout = min(connection.timeout, now + STOP_KEEPALIVE_LINGER)
         last, self.sockets = self.sockets, []
         accept_the_last(last, self._begin)
-        if self.handover is not None:
-            self.epoll.unregister(self.handover.listening)
-            self.handover.retire()
-            self._take_over(self.handover.to_leader)
-            self._take_over(self.handover.from_leader)
-
-    def _share_out(self, now: float) -> None:
-        """Lead, if no other worker does, and see that nothing that was handed over stays where it is."""
-        handover = self.handover
-        if handover is None:
-            return
-        since = now - _LATELY_SECONDS
-        clients = sum(each.signings > 0 and each.since > since for each in self.connections.values())
-        if handover.look(now, clients):
-            self.epoll.unregister(handover.from_leader)
-            self.epoll.register(handover.to_leader, select.EPOLLIN)
-        if handover.leads:
-            self._take_over(handover.from_leader)
-        elif handover.is_unattended(now):
-            self._take_over(handover.to_leader)
-
-    def _take_over(self, channel: Channel) -> None:
-        """Serve what other workers have handed over."""
-        for handed in channel.taken():
-            try:
-                client, server = handed.sock.getpeername(), handed.sock.getsockname()
-            except OSError:
-                handed.sock.close()  # this client has gone
-                continue
-            connection = Connection(self.cfg, handed.sock, client, server)
-            connection.gathered, connection.whole, connection.signings = handed.request, True, IN_A_ROW
-            connection.busy, connection.since = True, handed.since
-            self.connections[connection.number] = connection
-            self.arrived.append(connection)
-
-    def _is_handed_over(self, connection: Connection) -> bool:
-        """Whether another worker goes on with this connection."""
-        if (
-            self.handover is None
-            # One that stops has looked for the last time for what nobody took.
-            or not self.alive
-            or not connection.whole
-            or self.cfg.is_ssl
-            or not self.handover.give(
-                connection.sock, connection.gathered, connection.since, connection.signings
-            )
-        ):
-            return False
-        del self.connections[connection.number]
-        self._watch(connection, 0)
-        connection.sock.close()
-        return True
+        self._end_sharing()
 
     def _round(self) -> None:
         """Look what is there, without waiting when something is to do, and do some of it."""
         waits = 0.0
         if not (self.arrived or self.unflushed or self.stored or self.found):
             waits = _LOOK_SECONDS if self.connections else _ALIVE_SECONDS
-            if self.held:
-                until = self.hold_until if self.underway else self.expect_until
-                waits = min(max(until - time.monotonic(), 0.0), waits)
+            if self.gathering.held:
+                waits = min(self.gathering.patience(underway=bool(self.underway)), waits)
         knocked = []
         for number, _ in self.epoll.poll(waits, _EVENTS):
             if number == self.waker:
@@ -251,28 +152,27 @@ class LoopWorker(ConnectionKeeper):
         if self.stored:
             self._finish()
         self._go_on()
-        taken = min(len(self.arrived), _TOGETHER)
+        gathering, taken = self.gathering, min(len(self.arrived), TOGETHER)
         for _ in range(taken):
             connection = self.arrived.popleft()
-            if not self._is_gathered(connection):
-                self._serve(connection)
-            elif not self._is_handed_over(connection):
-                if self.underway or self.parked or self.held or self._more_are_expected():
-                    self.held.append(connection)
-                else:
-                    self._serve(connection)
-        if self.held and self._are_enough():
-            while self.held:
-                self._serve(self.held.popleft())
+            if gathering.concerns(connection) and (
+                self._is_handed_over(connection)
+                or gathering.hold(connection, underway=bool(self.underway or self.parked))
+            ):
+                continue
+            self._serve(connection)
+        if gathering.are_enough(underway=bool(self.underway)):
+            while gathering.held:
+                self._serve(gathering.held.popleft())
         if self.preparing:
             if not self.unflushed:
-                self.flush_by = time.monotonic() + _HOLD_SECONDS
+                self.flush_by = time.monotonic() + HOLD_SECONDS
             self._prepare()
         if self.unflushed and (
-            not self.arrived or self.prepared >= _TOGETHER or time.monotonic() >= self.flush_by
+            not self.arrived or self.prepared >= TOGETHER or time.monotonic() >= self.flush_by
         ):
             flushes, self.unflushed, self.prepared = self.unflushed, {}, 0
-            self.hold_until = time.monotonic() + _HOLD_SECONDS
+            gathering.sent()
             for flush in flushes:
                 flush()
         # Last, and one by one while little is asked, so that of the workers one with nothing to do is first;
@@ -281,26 +181,6 @@ class LoopWorker(ConnectionKeeper):
             for _ in range(taken + 1):
                 if not self._accept(listener):
                     break
-
-    def _more_are_expected(self) -> bool:
-        return self.expected > 1 and time.monotonic() < self.expect_until
-
-    def _are_enough(self) -> bool:
-        """Whether those that were held are to go on to the log."""
-        now = time.monotonic()
-        if self.underway:
-            return now >= self.hold_until
-        return len(self.held) >= self.expected or now >= self.expect_until
-
-    def _is_gathered(self, connection: Connection) -> bool:
-        """Whether such calls wait for the log."""
-        call = connection.gathered[: connection.gathered.find(b" HTTP/", 0, 256)]
-        connection.call = call
-        if call not in self.gathering:
-            connection.signings = 0
-            return False
-        connection.signings += 1
-        return True
 
     def _serve(self, connection: Connection) -> None:
         """Answer a request now, or begin to, or let a thread do it that may wait."""
@@ -352,8 +232,7 @@ class LoopWorker(ConnectionKeeper):
                         continue
                     self.unflushed[pending.flush] = None
                     self.prepared += 1
-                    if len(self.gathering) < _MOST_CALLS:
-                        self.gathering.add(exchange.connection.call)
+                    self.gathering.learn(exchange.connection.call)
             preparing = going
 
     def _park(self, exchange: Exchange, pending: Pending, elsewhere: Elsewhere) -> None:
@@ -381,7 +260,7 @@ class LoopWorker(ConnectionKeeper):
             pending = self.underway.pop(exchange, None)
             if pending is not None:  # else it was given up before
                 finishing.append((exchange, pending))
-        self.expected = min(len(finishing) + len(self.held), _TOGETHER)
+        together = len(finishing)
         while finishing:
             going = []
             for exchange, pending in finishing:
@@ -400,7 +279,7 @@ class LoopWorker(ConnectionKeeper):
                 else:
                     self._settle(connection, goes_on)
             finishing = going
-        self.expect_until = time.monotonic() + _GATHER_SECONDS
+        self.gathering.answered(together)
 
     def _give_up(self, now: float) -> None:
         """Answer those that have waited for the log too long."""
@@ -485,25 +364,6 @@ class LoopWorker(ConnectionKeeper):
     def _fail(self, connection: Connection, error: Exception) -> None:
         """Answer what is no request, or what failed unforeseen; then hang up."""
         try:
-            if isinstance(error, NoMoreData | StopIteration):
-                _LOG.debug("a client went away in the middle of its request")
-            elif isinstance(error, ssl.SSLError):
-                _LOG.debug("a connection could not be begun", exc_info=error)
-            elif isinstance(error, BlockingIOError):
-                _LOG.info("a client stopped in the middle of its request for %d seconds", SILENCE_SECONDS)
-            elif isinstance(error, OSError):
-                if error.errno not in _GONE:
-                    _LOG.error("a request could not be read or answered", exc_info=error)
-            else:
-                self._refuse(connection, error)
-        except OSError:
-            _LOG.debug("a client went away before it was told what was wrong")
+            answer_fault(connection, error)
         finally:
             self.tell(self.returned, (connection, False))
-
-    def _refuse(self, connection: Connection, error: Exception) -> None:
-        name = new_name()
-        told = refusal(error, name)
-        if told is None:
-            _LOG.error("request %s failed", name, exc_info=error)
-        connection.sendall(told or fault(name))

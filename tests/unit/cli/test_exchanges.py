@@ -16,7 +16,9 @@ from gunicorn.http.wsgi import InvalidResponseHeader
 from ca_service.authority.ports import Observer
 from ca_service.authority.waiting import Elsewhere
 from ca_service.cli.connections import Connection, OneWrite
-from ca_service.cli.worker import Exchange, LoopWorker
+from ca_service.cli.exchange import Exchange
+from ca_service.cli.gathering import Gathering
+from ca_service.cli.worker import LoopWorker
 from ca_service.web.application import base_app
 from ca_service.web.overload import Overload
 from ca_service.web.shortcuts import DONE, Pending, QuickReply, Shortcut, Unfinished
@@ -173,7 +175,7 @@ def test_what_another_thread_finds_out_is_waited_for_without_standing_still(*, a
 
     worker: Any = LoopWorker.__new__(LoopWorker)
     worker.parked, worker.unflushed, worker.underway = {}, {}, {}
-    worker.found, worker.stored, worker.gathering, worker.prepared = deque(), deque(), set(), 0
+    worker.found, worker.stored, worker.gathering, worker.prepared = deque(), deque(), Gathering(), 0
     worker.tell = lambda place, what: place.append(what)
     pending = Pending(
         Unfinished(prepare(), lambda _: iter(()), lambda: None, lambda _: None),  # type: ignore[arg-type,return-value]

@@ -7,31 +7,33 @@ from typing import Any
 
 import pytest
 
+from ca_service.cli.gathering import Gathering
 from ca_service.cli.worker import LoopWorker
 from tests.support.processes import wait_until
 
 LONG = 60.0
 
 
-class Gathering:
+class Serving:
     """As much of a worker as decides on that: nothing is read, and serving is noted."""
 
     def __init__(self, *, expected: int, seconds: float, underway: bool = False) -> None:
         self.served: list[Any] = []
         self.waits: list[float] = []
         worker: Any = LoopWorker.__new__(LoopWorker)
-        worker.arrived, worker.held, worker.stored, worker.returned = deque(), deque(), deque(), deque()
+        worker.arrived, worker.stored, worker.returned = deque(), deque(), deque()
         worker.found, worker.parked = deque(), {}
         worker.prepared, worker.flush_by = 0, 0.0
         worker.preparing, worker.unflushed, worker.listening = [], {}, {}
         worker.connections = {7: object()}
         worker.underway = {object(): object()} if underway else {}
-        worker.gathering, worker.waker = {b"POST /sign"}, -1
-        worker.expected, worker.expect_until = expected, time.monotonic() + seconds
-        worker.hold_until = time.monotonic() + LONG
+        worker.gathering, worker.waker = Gathering(), -1
+        worker.gathering.learn(b"POST /sign")
+        worker.gathering.expected, worker.gathering.expect_until = expected, time.monotonic() + seconds
+        worker.gathering.hold_until = time.monotonic() + LONG
         worker.epoll = SimpleNamespace(poll=self._poll)
         worker._serve = self.served.append
-        self.worker = worker
+        self.worker, self.gathering = worker, worker.gathering
 
     def _poll(self, seconds: float, _most: int) -> list[tuple[int, int]]:
         self.waits.append(seconds)
@@ -46,65 +48,65 @@ class Gathering:
 
 
 def test_after_three_were_answered_together_the_next_three_go_together() -> None:
-    gathering = Gathering(expected=3, seconds=LONG)
-    first = gathering.come(b"POST /sign")
-    assert gathering.served == []
-    second = gathering.come(b"POST /sign")
-    assert gathering.served == []
-    third = gathering.come(b"POST /sign")
-    assert gathering.served == [*first, *second, *third]
-    assert not gathering.worker.held
+    serving = Serving(expected=3, seconds=LONG)
+    first = serving.come(b"POST /sign")
+    assert serving.served == []
+    second = serving.come(b"POST /sign")
+    assert serving.served == []
+    third = serving.come(b"POST /sign")
+    assert serving.served == [*first, *second, *third]
+    assert not serving.gathering.held
 
 
 def test_who_comes_alone_waits_for_nobody() -> None:
-    gathering = Gathering(expected=1, seconds=LONG)
-    assert gathering.come(b"POST /sign") == gathering.served
+    serving = Serving(expected=1, seconds=LONG)
+    assert serving.come(b"POST /sign") == serving.served
 
 
 def test_other_requests_are_never_held() -> None:
-    gathering = Gathering(expected=8, seconds=LONG, underway=True)
-    assert gathering.come(b"GET /ocsp/a") == gathering.served
+    serving = Serving(expected=8, seconds=LONG, underway=True)
+    assert serving.come(b"GET /ocsp/a") == serving.served
 
 
 def test_those_who_came_go_on_when_the_others_do_not_come() -> None:
-    gathering = Gathering(expected=3, seconds=LONG)
-    came = gathering.come(b"POST /sign", b"POST /sign")
-    gathering.come()
-    assert gathering.served == []
-    assert gathering.waits[-1] <= 0.1, "it looks again when they have waited enough"
-    gathering.worker.expect_until = time.monotonic()
-    gathering.come()
-    assert gathering.served == came
+    serving = Serving(expected=3, seconds=LONG)
+    came = serving.come(b"POST /sign", b"POST /sign")
+    serving.come()
+    assert serving.served == []
+    assert serving.waits[-1] <= 0.1, "it looks again when they have waited enough"
+    serving.gathering.expect_until = time.monotonic()
+    serving.come()
+    assert serving.served == came
 
 
 def test_nobody_overtakes_those_who_are_held() -> None:
-    gathering = Gathering(expected=3, seconds=LONG)
-    held = gathering.come(b"POST /sign")
-    gathering.worker.expected = 2
-    last = gathering.come(b"POST /sign")
-    assert gathering.served == [*held, *last]
+    serving = Serving(expected=3, seconds=LONG)
+    held = serving.come(b"POST /sign")
+    serving.gathering.expected = 2
+    last = serving.come(b"POST /sign")
+    assert serving.served == [*held, *last]
 
 
 @pytest.mark.parametrize(("seconds", "served"), [(LONG, 0), (-1.0, 1)])
 def test_while_others_are_with_the_log_who_comes_is_held_for_a_while(seconds: float, served: int) -> None:
-    gathering = Gathering(expected=0, seconds=-1.0, underway=True)
-    gathering.worker.hold_until = time.monotonic() + seconds
-    gathering.come(b"POST /sign")
-    assert len(gathering.served) == served
+    serving = Serving(expected=0, seconds=-1.0, underway=True)
+    serving.gathering.hold_until = time.monotonic() + seconds
+    serving.come(b"POST /sign")
+    assert len(serving.served) == served
 
 
 def test_what_is_prepared_is_stored_though_others_come_without_end() -> None:
-    gathering = Gathering(expected=0, seconds=0.0)
+    serving = Serving(expected=0, seconds=0.0)
     flushed: list[int] = []
-    gathering.worker.preparing = [object()]
+    serving.worker.preparing = [object()]
 
     def prepare() -> None:
-        gathering.worker.preparing = []
-        gathering.worker.unflushed = {lambda: flushed.append(1): None}
+        serving.worker.preparing = []
+        serving.worker.unflushed = {lambda: flushed.append(1): None}
 
-    gathering.worker._prepare = prepare
-    gathering.come(*[b"GET /ocsp/a"] * 100)
-    assert gathering.worker.arrived, "more came than were served"
-    wait_until(lambda: gathering.come(*[b"GET /ocsp/a"] * 100) and flushed, 60, "stored meanwhile")
-    assert gathering.worker.arrived
+    serving.worker._prepare = prepare
+    serving.come(*[b"GET /ocsp/a"] * 100)
+    assert serving.worker.arrived, "more came than were served"
+    wait_until(lambda: serving.come(*[b"GET /ocsp/a"] * 100) and flushed, 60, "stored meanwhile")
+    assert serving.worker.arrived
     assert flushed == [1]
