@@ -12,6 +12,7 @@ import yaml
 from ca_service.errors import ConfigurationError
 from ca_service.identity.ci_providers import EXTENSION_NAMES, OLDER_PROVIDERS
 from ca_service.identity.claim_path import ClaimPath
+from ca_service.identity.claims import json_kind
 from ca_service.identity.issuer_rules import check_issuer
 from ca_service.identity.issuers import DEFAULT_ALGORITHMS, CiProvider, Issuer, IssuerDirectory, IssuerType
 from ca_service.identity.templates import Template
@@ -236,7 +237,8 @@ class _Reader:
         if value is None:
             return {}
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-            self._refuse(f"{where} must be a mapping of names to members")
+            came = "one with a name that is no text" if isinstance(value, dict) else json_kind(value)
+            self._refuse(f"{where} must be a mapping of names to members, not {came}")
         return value
 
     def _text(self, value: object, where: str, member: str) -> str:

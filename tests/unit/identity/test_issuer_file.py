@@ -200,8 +200,16 @@ REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
         ("names no issuer", "ConfigMap", "under config.yaml"),
     ),
     "something else": ("define: {}\n", ("names no issuer", "oidc-issuers")),
-    "a list": ("- a\n", ("the file must be a mapping",)),
-    "issuers as a list": ("oidc-issuers: [a]\n", ("oidc-issuers must be a mapping",)),
+    "a list": ("- a\n", ("the file must be a mapping of names to members, not a list",)),
+    "issuers as a list": ("oidc-issuers: [a]\n", ("oidc-issuers must be a mapping", "not a list")),
+    "an issuer as a text": (
+        "oidc-issuers:\n  https://a.example: sigstore\n",
+        ("issuer https://a.example must be a mapping", "not a string"),
+    ),
+    "a mapping with a list as a name": (
+        "oidc-issuers:\n  ? [a]\n  : {}\n",
+        ("issuers.yaml",),
+    ),
     "an issuer that is a text": (
         "oidc-issuers:\n  https://a.example.com: email\n",
         ("https://a.example.com",),
