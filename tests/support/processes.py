@@ -220,14 +220,25 @@ class RunningService:
                 start_new_session=True,
             )
 
+    @property
+    def asked_for(self) -> int:
+        """How many workers the command or the environment asks for; 1 when neither does."""
+        command = [str(argument) for argument in self.command]
+        if "--workers" in command:
+            return int(command[command.index("--workers") + 1])
+        return int(self.environ.get("CASVC_SERVER__WORKERS", "1"))
+
     def start(self) -> Self:
-        """Start the processes and return once /readyz says so."""
+        """Start the processes and return once /readyz says so, and every worker is there."""
         self.spawn()
         self.wait_ready()
         return self
 
     def wait_ready(self) -> None:
-        """Return once /readyz answers 200; NotReady with the server's output when it does not."""
+        """Return once /readyz answers 200 and every worker is there; NotReady with the output when not.
+
+        gunicorn takes its time between one worker and the next, and the first answers meanwhile.
+        """
         deadline = time.monotonic() + _START_SECONDS
         with self.http() as session:
             session.headers["Connection"] = "close"  # one that is kept delays the end of its worker
@@ -235,7 +246,8 @@ class RunningService:
                 if self.process is not None and self.process.poll() is not None:
                     raise NotReady(f"{self.command} ended with {self.process.returncode}\n{self.tail()}")
                 with contextlib.suppress(requests.RequestException):
-                    if session.get(f"{self.url}/readyz", timeout=60).status_code == 200:
+                    is_ready = session.get(f"{self.url}/readyz", timeout=60).status_code == 200
+                    if is_ready and (self.process is None or len(self.workers()) >= self.asked_for):
                         return
                 time.sleep(0.05)
         raise NotReady(f"{self.command} was not ready after {_START_SECONDS} seconds\n{self.tail()}")
