@@ -187,7 +187,10 @@ def test_status_is_answered_while_signers_wait_for_a_database_that_stands_still(
     over = threading.Event()
     reasons: list[str] = []
 
-    def sign() -> None:
+    def sign(number: int) -> None:
+        # One after the other: those who come at once are answered at once when nothing moves, and then come
+        # at once again, so that nobody ever comes while another has waited too long.
+        over.wait(number * PATIENCE_MS / 1000 / 4)
         while not over.is_set():
             with http() as session:
                 reply = session.post(
@@ -204,7 +207,7 @@ def test_status_is_answered_while_signers_wait_for_a_database_that_stands_still(
     database = sqlite3.connect(busy.service.directory / "state" / "ca.db", timeout=60, isolation_level=None)
     with ThreadPoolExecutor(SIGNERS) as pool:
         database.execute("BEGIN IMMEDIATE")
-        signers = [pool.submit(sign) for _ in range(SIGNERS)]
+        signers = [pool.submit(sign, number) for number in range(SIGNERS)]
         try:
             wait_until(lambda: "overloaded" in reasons, PATIENCE, "a refusal because all places are taken")
             # Without threads of its own each question would wait for forty requests of seconds each.
